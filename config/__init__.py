@@ -1,0 +1,1 @@
+"""What the operator wrote: typed settings, loading, units, errors. The ground floor: imports nothing of ours."""

@@ -1,0 +1,229 @@
+"""Settings of checks: what is measured, how often, and what counts as bad. One class per check type."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from config.model import Model, Name
+from config.threshold import Threshold
+from config.units import Duration
+
+
+class Bound(Model):
+    """A threshold in its long form: which reading, where it raises, where it clears."""
+
+    reading: str | None = None
+    """Name of the reading; the check's main one when left out."""
+    raise_: Threshold = Field(alias="raise")
+    """Where the status begins."""
+    clear: Threshold | None = None
+    """Still bad as long as this holds; 10 % of the bound back from `raise` when left out."""
+
+
+def _as_bounds(value: object) -> object:
+    """Accept ``"> 85%"``, ``{raise = "> 85%"}`` and a list of either."""
+    rows = value if isinstance(value, list) else [value]
+    return [{"raise": row} if isinstance(row, str | Threshold) else row for row in rows]
+
+
+Bounds = Annotated[list[Bound], BeforeValidator(_as_bounds)]
+
+
+class ActionSettings(Model):
+    """A command run when a status is reached."""
+
+    run: str
+    """Shell command."""
+    at_most: str = Field("1 per 1h", pattern=r"^\d+ per \d+(ms|[smhdwy])$")
+    """How often at most, such as '1 per 1h'."""
+
+
+class CheckBase(Model):
+    """What every check has."""
+
+    name: Name
+    """Unique name, shown everywhere."""
+    every: Duration = Field("30s", validate_default=True)
+    """How often it runs."""
+    timeout: Duration = Field("10s", validate_default=True)
+    """How long one run may take; longer is `unknown`."""
+    for_: Duration = Field("0s", alias="for", validate_default=True)
+    """How long a status must last before its alert fires."""
+    keep_firing_for: Duration = Field("0s", validate_default=True)
+    """How long it must be clear before the alert resolves."""
+    min_samples: int = Field(1, ge=1, le=100)
+    """How many bad results in a row it takes at least."""
+    warning: Bounds = []
+    """Thresholds of the status warning."""
+    critical: Bounds = []
+    """Thresholds of the status critical."""
+    labels: dict[str, str] = {}
+    """Labels added to the alert."""
+    runbook: str | None = None
+    """What to do: a name below deploy/runbooks/ or a URL."""
+    depends_on: list[Name] = []
+    """Checks whose critical alert mutes this one's messages."""
+    on_critical: ActionSettings | None = None
+    """Command run when the alert fires as critical."""
+
+
+class CpuCheck(CheckBase):
+    """CPU use since the last run. Main reading `used` (ratio); also `user`, `system`, `iowait`, `steal`."""
+
+    type: Literal["cpu"]
+
+
+class LoadCheck(CheckBase):
+    """Load averages. Main reading `load5_per_core`; also `load1`, `load5`, `load15`."""
+
+    type: Literal["load"]
+
+
+class MemoryCheck(CheckBase):
+    """Memory in use. Main reading `used` (ratio, without what can be reclaimed); also `available_bytes`, `total_bytes`."""
+
+    type: Literal["memory"]
+
+
+class SwapCheck(CheckBase):
+    """Swap in use. Main reading `used` (ratio); also `used_bytes`, `in_bytes_per_second`, `out_bytes_per_second`."""
+
+    type: Literal["swap"]
+
+
+class DiskCheck(CheckBase):
+    """Space and inodes of a file system. Main reading `used` (ratio); also `free_bytes`, `total_bytes`, `inodes_used`."""
+
+    type: Literal["disk"]
+    path: Path = Path("/")
+    """Any path on it."""
+
+
+class DiskIoCheck(CheckBase):
+    """Disk activity. Main reading `busy` (ratio), an entity a device; also `read_bytes_per_second`, `write_bytes_per_second`,
+    `reads_per_second`, `writes_per_second`.
+    """
+
+    type: Literal["disk_io"]
+    devices: list[str] = []
+    """Device names as in /proc/diskstats; every physical one when left out."""
+
+
+class NetworkCheck(CheckBase):
+    """Traffic and errors, an entity an interface. Main reading `errors` (ratio of packets, both ways); also
+    `receive_bytes_per_second`, `transmit_bytes_per_second`, `drops_per_second`, `up`.
+    """
+
+    type: Literal["network"]
+    interfaces: list[str] = []
+    """Interface names; every one but loopback when left out."""
+
+
+class TemperatureCheck(CheckBase):
+    """Temperatures, an entity a sensor. Main reading `celsius`; also `share_of_critical` where the chip names a limit."""
+
+    type: Literal["temperature"]
+
+
+class FansCheck(CheckBase):
+    """Fans, an entity a fan. Main reading `rpm`."""
+
+    type: Literal["fans"]
+
+
+class UptimeCheck(CheckBase):
+    """Time since boot. Main reading `uptime` (seconds); `< 10m` finds a machine that restarted."""
+
+    type: Literal["uptime"]
+
+
+class ProcessesCheck(CheckBase):
+    """All processes. Main reading `count`; also `zombies`, `uninterruptible`."""
+
+    type: Literal["processes"]
+
+
+class FileDescriptorsCheck(CheckBase):
+    """Open file handles of the system. Main reading `used` (ratio of the limit); also `open`, `limit`."""
+
+    type: Literal["file_descriptors"]
+
+
+class ProcessCheck(CheckBase):
+    """One program's processes. Main reading `count`; also `cpu` (cores), `memory_bytes`, `open_files`, `oldest` (seconds).
+
+    Critical when there is none, unless thresholds are given.
+    """
+
+    type: Literal["process"]
+    command: str = Field(min_length=1)
+    """Name of the program, or a regular expression searched in its command line when `match` is `regex`."""
+    match: Literal["name", "regex"] = "name"
+    """How `command` is compared."""
+
+
+class TcpCheck(CheckBase):
+    """A TCP connection. Main reading `connect_time` (seconds). Critical when it is refused or times out."""
+
+    type: Literal["tcp"]
+    host: str = Field("127.0.0.1", min_length=1)
+    """Name or address."""
+    port: int = Field(ge=1, le=65_535)
+    """Port."""
+
+
+class HttpCheck(CheckBase):
+    """An HTTP request. Main reading `response_time` (seconds); also `status_code`, `certificate_expires_in` (seconds).
+
+    Critical when there is no answer, the status is not expected, or the body lacks `contains`.
+    """
+
+    type: Literal["http"]
+    url: str = Field(pattern=r"^https?://")
+    """Address."""
+    method: Literal["GET", "HEAD", "POST"] = "GET"
+    """Method."""
+    headers: dict[str, str] = {}
+    """Headers sent."""
+    body: str | None = None
+    """Body sent."""
+    expect_status: list[int] = [200]
+    """Accepted status codes."""
+    contains: str | None = None
+    """Text that must be in the body."""
+    verify_tls: bool = True
+    """Whether the certificate must be valid."""
+
+
+class CommandCheck(CheckBase):
+    """A program that speaks the Nagios plugin protocol: exit 0/1/2/3 and performance data as readings."""
+
+    type: Literal["command"]
+    run: str = Field(min_length=1)
+    """Command line; run without a shell."""
+    environment: dict[str, str] = {}
+    """Variables added to its environment."""
+
+
+
+
+CheckSettings = Annotated[
+    CpuCheck
+    | LoadCheck
+    | MemoryCheck
+    | SwapCheck
+    | DiskCheck
+    | DiskIoCheck
+    | NetworkCheck
+    | TemperatureCheck
+    | FansCheck
+    | UptimeCheck
+    | ProcessesCheck
+    | FileDescriptorsCheck
+    | ProcessCheck
+    | TcpCheck
+    | HttpCheck
+    | CommandCheck,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,126 @@
+"""Settings of repositories and backup jobs: what is saved, where to, how often, and what recovery is promised."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from config.model import Identifier, Model
+from config.schedule import Schedule
+from config.units import ByteSize, Duration
+
+
+class RepositorySettings(Model):
+    """A place where snapshots live, in restic's repository format version 2."""
+
+    url: str = Field(min_length=1)
+    """Where it is, in restic's way of writing: an absolute path."""
+    password_file: Path | None = None
+    """File whose first line is the repository's password."""
+    password_command: str | None = None
+    """Command that prints the password."""
+    create: bool = True
+    """Make the repository at the first backup when nothing is there yet."""
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Self:
+        if (self.password_file is None) == (self.password_command is None):
+            raise ValueError("give exactly one of password_file and password_command")
+        return self
+
+
+class FilesSource(Model):
+    """Files and folders below some paths."""
+
+    type: Literal["files"]
+    paths: list[Path] = Field(min_length=1)
+    """Absolute paths to back up."""
+    exclude: list[str] = []
+    """What to leave out, as gitignore patterns."""
+    exclude_caches: bool = True
+    """Leave out folders marked with a CACHEDIR.TAG."""
+    exclude_larger_than: ByteSize | None = None
+    """Leave out files above this size."""
+    one_file_system: bool = False
+    """Stay on the file systems of the given paths."""
+
+    @model_validator(mode="after")
+    def _absolute(self) -> Self:
+        for path in self.paths:
+            if not path.is_absolute():
+                raise ValueError(f"paths must be absolute, and {path} is not")
+        return self
+
+
+class KeepSettings(Model):
+    """Retention: which snapshots `forget` keeps. The newest and the newest drill-proven one are always kept."""
+
+    last: int = Field(0, ge=0)
+    """The newest N."""
+    hourly: int = Field(0, ge=0)
+    """One for each of the last N hours that have any."""
+    daily: int = Field(0, ge=0)
+    """The same for days."""
+    weekly: int = Field(0, ge=0)
+    """The same for ISO weeks."""
+    monthly: int = Field(0, ge=0)
+    """The same for months."""
+    yearly: int = Field(0, ge=0)
+    """The same for years."""
+    within: Duration | None = None
+    """All that are younger than this, measured from the newest."""
+    tags: list[str] = []
+    """All that carry one of these tags."""
+
+    @model_validator(mode="after")
+    def _keeps_something(self) -> Self:
+        counts = (self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly)
+        if not any(counts) and self.within is None and not self.tags:
+            raise ValueError("a keep policy without any rule would keep nothing; leave it out to keep everything")
+        return self
+
+
+class DrillSettings(Model):
+    """A scheduled restore drill."""
+
+    schedule: Schedule
+    """When to drill."""
+    level: Literal["restore"] = "restore"
+    """How far to go; `restore` restores everything into scratch and compares every byte."""
+    repository: Identifier | None = None
+    """Which of the job's repositories; the first by default."""
+
+
+class JobSettings(Model):
+    """One thing that is backed up, with its promises."""
+
+    source: FilesSource
+    """What is backed up."""
+    repositories: list[Identifier] = Field(min_length=1)
+    """Names of the repositories that receive it."""
+    incremental: Schedule | None = None
+    """When to save what changed since the last snapshot."""
+    full: Schedule | None = None
+    """When to read every byte again, changed or not."""
+    keep: KeepSettings | None = None
+    """Which snapshots to keep; everything when left out. Applied after each successful run."""
+    rpo: Duration | None = None
+    """Recovery point objective: how much work may be lost at most."""
+    rto: Duration | None = None
+    """Recovery time objective: how long a restore may take at most."""
+    before: list[str] = []
+    """Shell commands run first; one that fails stops the run."""
+    after: list[str] = []
+    """Shell commands run last, whatever happened; $KEEPWATCH_OUTCOME tells them."""
+    drill: DrillSettings | None = None
+    """The scheduled proof that it comes back."""
+    verify: Schedule | None = None
+    """When to check the repository's structure for this job's repositories."""
+    timeout: Duration | None = None
+    """Stop a run that takes longer."""
+
+    @model_validator(mode="after")
+    def _drilled_where_saved(self) -> Self:
+        if self.drill and self.drill.repository and self.drill.repository not in self.repositories:
+            raise ValueError(f"the drill names repository {self.drill.repository}, which this job does not write to")
+        return self

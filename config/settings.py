@@ -1,0 +1,95 @@
+"""The whole of keepwatch.toml: the single reference for names, defaults, help and JSON Schema.
+
+Settings are values: nothing here opens a file, looks at the machine or keeps state. Cross-references (a job's
+repositories, a check's dependencies) are checked here, so that a loaded ``Settings`` is whole.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from config.checks import CheckSettings
+from config.jobs import JobSettings, RepositorySettings
+from config.model import Identifier, Model, Name
+from config.units import Duration
+
+
+class DaemonSettings(Model):
+    """The daemon itself."""
+
+    host: str | None = None
+    """This machine's name in snapshots, alerts and metrics; its host name when left out."""
+    state_dir: Path | None = None
+    """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
+    timezone: str | None = None
+    """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""
+    log_format: Literal["text", "json"] = "text"
+    """How log lines are written to stderr."""
+    max_parallel_jobs: int = Field(1, ge=1, le=16)
+    """How many backup, drill and verify runs may go on at once."""
+
+
+class WebSettings(Model):
+    """The page, metrics and API."""
+
+    listen: str = Field("127.0.0.1:9750", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
+    """Address and port; loopback only."""
+
+    @model_validator(mode="after")
+    def _loopback(self) -> Self:
+        if self.host not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError(
+                f"{self.host} is not a loopback address, and the page has no users or TLS of its own yet;"
+                " put a reverse proxy in front of 127.0.0.1"
+            )
+        return self
+
+    @property
+    def host(self) -> str:
+        """The address without its port."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port."""
+        return int(self.listen.rpartition(":")[2])
+
+
+class NotifySettings(Model):
+    """One channel that alerts are told to."""
+
+    name: Name
+    """Unique name."""
+    url: str = Field(min_length=1)
+    """Any Apprise URL; write secrets in it as ${VARIABLE}."""
+    severities: list[Literal["warning", "critical"]] = ["warning", "critical"]
+    """Which alerts it is told."""
+    group_wait: Duration = Field("30s", validate_default=True)
+    """How long the first message of a quiet channel waits for company."""
+    group_interval: Duration = Field("5m", validate_default=True)
+    """Least time between two messages after that."""
+    repeat: Duration = Field("4h", validate_default=True)
+    """When a firing alert that nobody acknowledged is told again."""
+
+
+class HeartbeatSettings(Model):
+    """Dead-man switch: a URL that is fetched as long as the daemon's own loops advance."""
+
+    url: str = Field(pattern=r"^https?://")
+    """Address, such as a healthchecks ping URL; write secrets in it as ${VARIABLE}."""
+    every: Duration = Field("1m", validate_default=True)
+    """How often."""
+
+
+class Settings(Model):
+    """keepwatch.toml."""
+
+    daemon: DaemonSettings = DaemonSettings()
+    web: WebSettings = WebSettings()
+    repositories: dict[Identifier, RepositorySettings] = {}
+    jobs: dict[Identifier, JobSettings] = {}
+    checks: list[CheckSettings] = []
+    notify: list[NotifySettings] = []
+    heartbeat: HeartbeatSettings | None = None

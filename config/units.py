@@ -1,0 +1,90 @@
+"""Durations, sizes and ratios as an operator writes them: ``90s``, ``1h30m``, ``20 MiB``, ``85%``.
+
+Refuses to guess: a bare number is not a duration, ``5 M`` is neither minutes nor megabytes, and a unit it does not
+know is an error that names the ones it does.
+"""
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "PB": 10**15,
+    "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50,
+}  # fmt: skip
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhdwy])\s*")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)")
+
+
+def parse_duration(text: object) -> timedelta:
+    """Turn ``"1h30m"`` into a timedelta. Raises ValueError for anything that is not number-and-unit pairs."""
+    if isinstance(text, timedelta):
+        return text
+    if isinstance(text, str):
+        parts = list(_DURATION_PART.finditer(text.strip()))
+        if parts and "".join(p.group(0) for p in parts) == text.strip():
+            return timedelta(seconds=sum(float(p.group(1)) * _SECONDS[p.group(2)] for p in parts))
+    raise ValueError("not a duration; write a number and a unit: ms, s, m, h, d, w or y, such as 90s or 1h30m")
+
+
+def parse_size(text: object) -> int:
+    """Turn ``"20 MiB"`` into bytes. A bare integer counts bytes. Raises ValueError otherwise."""
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    if isinstance(text, str) and (match := _SIZE.fullmatch(text.strip())):
+        number, unit = match.groups()
+        if (unit or "B") in _BYTES:
+            return round(float(number) * _BYTES[unit or "B"])
+    raise ValueError(f"not a size; write a number and a unit: {', '.join(_BYTES)}, such as 20 MiB")
+
+
+def format_duration(value: timedelta | float) -> str:
+    """Write a duration (or seconds) with its two largest units: ``2h 5m``, ``3.2 s``, ``340 ms``."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if seconds < 0:
+        return "-" + format_duration(-seconds)
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    whole, parts = round(seconds), []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        if whole >= size:
+            parts.append(f"{whole // size}{unit}")
+            whole %= size
+    return " ".join(parts[:2])
+
+
+def duration_text(value: timedelta) -> str:
+    """Write a duration so that :func:`parse_duration` reads it back exactly."""
+    seconds = value.total_seconds()
+    for unit in ("w", "d", "h", "m", "s"):
+        if seconds and seconds % _SECONDS[unit] == 0:
+            return f"{int(seconds // _SECONDS[unit])}{unit}"
+    return f"{round(seconds * 1000)}ms"
+
+
+def format_size(value: float) -> str:
+    """Write bytes with a binary unit and three significant digits: ``1.46 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
+        if abs(value) < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} PiB"
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(duration_text, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(\d+(\.\d+)?\s*(ms|[smhdwy])\s*)+$", "examples": ["30s", "1h30m"]}),
+]
+ByteSize = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["20 MiB"]}, {"type": "integer", "minimum": 0}]}),
+]

@@ -1,0 +1,1 @@
+"""Is this machine well? Probes, thresholds, alert life cycle, notification, history. Knows nothing of backups."""
