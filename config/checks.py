@@ -81,7 +81,7 @@ class LoadCheck(CheckBase):
 
 
 class MemoryCheck(CheckBase):
-    """Memory in use. Main reading `used` (ratio, without what can be reclaimed); also `available_bytes`, `total_bytes`."""
+    """Memory in use. Main reading `used` (ratio, reclaimable memory left out); also `available_bytes`, `total_bytes`."""
 
     type: Literal["memory"]
 
@@ -93,7 +93,9 @@ class SwapCheck(CheckBase):
 
 
 class DiskCheck(CheckBase):
-    """Space and inodes of a file system. Main reading `used` (ratio); also `free_bytes`, `total_bytes`, `inodes_used`."""
+    """Space and inodes of one file system.
+
+    Main reading `used` (ratio); also `free_bytes`, `total_bytes`, `inodes_used`."""
 
     type: Literal["disk"]
     path: Path = Path("/")

@@ -4,7 +4,6 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 repositories, a check's dependencies) are checked here, so that a loaded ``Settings`` is whole.
 """
 
-from collections import Counter
 from pathlib import Path
 from typing import Literal, Self
 

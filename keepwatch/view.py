@@ -1,0 +1,206 @@
+"""What the page, /metrics, the API and `keepwatch status` show: one immutable value, made by the daemon's loop.
+
+A view is built from the stores and the last results after each change and handed over by reference, so whoever shows
+it never waits for a probe, a lock or the disk. It carries no behaviour but look-ups, and no secrets.
+All moments are aware UTC; all sizes bytes; all durations seconds.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from monitor.result import Reading, Status
+
+
+@dataclass(frozen=True, slots=True)
+class CheckView:
+    """One entity of one check."""
+
+    check: str
+    entity: str
+    type: str
+    status: Status
+    message: str
+    checked_at: datetime | None
+    """None until it ran for the first time; ``status`` is UNKNOWN then."""
+    took_seconds: float = 0.0
+    readings: tuple[Reading, ...] = ()
+    """Main reading first."""
+    trend: tuple[float, ...] = ()
+    """The main reading's recent values, oldest first, for a sparkline."""
+    runs: int = 0
+    failures: int = 0
+    """Runs that ended in UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertView:
+    """One alert that is pending, firing or lately resolved."""
+
+    id: str
+    name: str
+    check: str
+    entity: str
+    severity: str
+    """``warning`` or ``critical``."""
+    state: str
+    """``pending``, ``firing``, ``recovering`` or ``resolved``."""
+    since: datetime
+    message: str
+    runbook: str | None = None
+    acknowledged_by: str | None = None
+    suppressed_by: tuple[str, ...] = ()
+    """Reasons why no message is sent now, such as ``silence 3``."""
+    notified_at: datetime | None = None
+    resolved_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One attempt of a job. ``kind``: ``full``, ``incremental``, ``drill``, ``verify``, ``forget``."""
+
+    id: int
+    job: str
+    kind: str
+    repository: str
+    outcome: str
+    """``running``, ``succeeded``, ``partial``, ``failed`` or ``interrupted``; a drill's is its verdict in lower case."""
+    started_at: datetime
+    ended_at: datetime | None
+    message: str = ""
+    """One line: what was done, or why it failed."""
+    progress: float | None = None
+    """Share done while running, 0 to 1, where known."""
+    figures: dict[str, float] = field(default_factory=dict)
+    """Numbers of the run: files_new, files_changed, files_unmodified, files_unreadable, bytes_processed, bytes_added,
+    bytes_stored.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class DutyView:
+    """One recurring duty of a job (``full``, ``incremental``, ``drill``, ``verify``) and when it is next due."""
+
+    kind: str
+    schedule: str
+    next_due_at: datetime | None
+    last_success_at: datetime | None
+    last_attempt_at: datetime | None
+    max_age_seconds: float
+    """How old the last success may get before it is an alert."""
+    runs: int = 0
+    """Attempts since the first start of all."""
+    failures: int = 0
+    partial: int = 0
+    inconclusive: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DrillView:
+    """A restore drill that ended."""
+
+    id: int
+    job: str
+    repository: str
+    snapshot: str
+    level: str
+    verdict: str
+    """``PASSED``, ``FAILED`` or ``INCONCLUSIVE``."""
+    started_at: datetime
+    ended_at: datetime
+    rto_seconds: float | None
+    """Measured time to have everything back."""
+    rpo_seconds: float | None
+    """Measured age of the data that came back."""
+    files: int
+    bytes: int
+    message: str
+    """What was compared, or what failed, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotView:
+    """One restorable state of a job."""
+
+    id: str
+    job: str
+    repository: str
+    kind: str
+    """``full`` or ``incremental``."""
+    taken_at: datetime
+    files: int
+    bytes: int
+    added_bytes: int
+    partial: bool = False
+    drilled_at: datetime | None = None
+    """When a drill last proved that it comes back."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryView:
+    """One repository, as last looked at."""
+
+    name: str
+    url: str
+    snapshots: int
+    size_bytes: int | None
+    free_bytes: int | None
+    verified_at: datetime | None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """One backup job with its promises and what became of them."""
+
+    name: str
+    source: str
+    """One line: what is backed up."""
+    repositories: tuple[str, ...]
+    configured_at: datetime
+    """When the job first stood in the settings; freshness counts from here on day one."""
+    rpo_seconds: float | None
+    rto_seconds: float | None
+    duties: tuple[DutyView, ...]
+    running: RunView | None
+    last_run: RunView | None
+    last_backup: RunView | None
+    """The last full or incremental run that ended, whatever its outcome."""
+    last_drill: DrillView | None
+    newest_snapshot: SnapshotView | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything there is to show at ``made_at``."""
+
+    host: str
+    version: str
+    made_at: datetime
+    started_at: datetime
+    timezone: str
+    """Zone in which moments are shown."""
+    checks: tuple[CheckView, ...] = ()
+    alerts: tuple[AlertView, ...] = ()
+    """Firing first, then pending, then those resolved within the last day."""
+    jobs: tuple[JobView, ...] = ()
+    runs: tuple[RunView, ...] = ()
+    """The latest, newest first."""
+    drills: tuple[DrillView, ...] = ()
+    """The latest, newest first."""
+    snapshots: tuple[SnapshotView, ...] = ()
+    """Newest first."""
+    repositories: tuple[RepositoryView, ...] = ()
+    silences: tuple[tuple[int, str, str, str, datetime], ...] = ()
+    """Active ones: id, matchers, author, comment, end."""
+    config_reloaded_at: datetime | None = None
+    config_reload_ok: bool = True
+    config_problem: str | None = None
+    scheduler_lag_seconds: float = 0.0
+    """How late the latest check started."""
+    outbox_pending: int = 0
+    outbox_oldest_at: datetime | None = None
+    notifications: tuple[tuple[str, int, int], ...] = ()
+    """Channel, messages sent, attempts that failed; since the first start of all."""
+    suppressed: tuple[tuple[str, int], ...] = ()
+    """Reason, number of alerts held back by it now."""
+    heartbeat_success_at: datetime | None = None
