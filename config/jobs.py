@@ -21,6 +21,10 @@ class RepositorySettings(Model):
     """Command that prints the password."""
     create: bool = True
     """Make the repository at the first backup when nothing is there yet."""
+    verify: Schedule | None = None
+    """When to check the repository's structure: every snapshot, tree and index against the packs."""
+    prune: Schedule | None = None
+    """When to give back the space of data that no snapshot needs any more."""
 
     @model_validator(mode="after")
     def _one_password(self) -> Self:
@@ -114,8 +118,6 @@ class JobSettings(Model):
     """Shell commands run last, whatever happened; $KEEPWATCH_OUTCOME tells them."""
     drill: DrillSettings | None = None
     """The scheduled proof that it comes back."""
-    verify: Schedule | None = None
-    """When to check the repository's structure for this job's repositories."""
     timeout: Duration | None = None
     """Stop a run that takes longer."""
 

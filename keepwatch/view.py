@@ -56,7 +56,10 @@ class AlertView:
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """One attempt of a job. ``kind``: ``full``, ``incremental``, ``drill``, ``verify``, ``forget``."""
+    """One attempt of a job. ``kind``: ``full``, ``incremental``, ``drill``, ``forget``, ``verify``, ``prune``.
+
+    The last two belong to a repository; their ``job`` is empty.
+    """
 
     id: int
     job: str
@@ -78,9 +81,10 @@ class RunView:
 
 @dataclass(frozen=True, slots=True)
 class DutyView:
-    """One recurring duty of a job (``full``, ``incremental``, ``drill``, ``verify``) and when it is next due."""
+    """One recurring duty of a job (``full``, ``incremental``, ``drill``) or repository (``verify``, ``prune``)."""
 
     kind: str
+    repository: str
     schedule: str
     next_due_at: datetime | None
     last_success_at: datetime | None
@@ -146,6 +150,8 @@ class RepositoryView:
     free_bytes: int | None
     verified_at: datetime | None
     problem: str | None = None
+    duties: tuple[DutyView, ...] = ()
+    """``verify`` and ``prune``, where scheduled."""
 
 
 @dataclass(frozen=True, slots=True)
