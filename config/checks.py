@@ -1,6 +1,8 @@
 """Settings of checks: what is measured, how often, and what counts as bad. One class per check type."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
@@ -81,7 +83,7 @@ class LoadCheck(CheckBase):
 
 
 class MemoryCheck(CheckBase):
-    """Memory in use. Main reading `used` (ratio, reclaimable memory left out); also `available_bytes`, `total_bytes`."""
+    """Memory in use. Main reading `used` (ratio, reclaimable left out); also `available_bytes`, `total_bytes`."""
 
     type: Literal["memory"]
 
@@ -95,7 +97,8 @@ class SwapCheck(CheckBase):
 class DiskCheck(CheckBase):
     """Space and inodes of one file system.
 
-    Main reading `used` (ratio); also `free_bytes`, `total_bytes`, `inodes_used`."""
+    Main reading `used` (ratio); also `free_bytes`, `total_bytes`, `inodes_used`.
+    """
 
     type: Literal["disk"]
     path: Path = Path("/")
@@ -103,8 +106,8 @@ class DiskCheck(CheckBase):
 
 
 class DiskIoCheck(CheckBase):
-    """Disk activity. Main reading `busy` (ratio), an entity a device; also `read_bytes_per_second`, `write_bytes_per_second`,
-    `reads_per_second`, `writes_per_second`.
+    """Disk activity. Main reading `busy` (ratio), an entity a device; also `read_bytes_per_second`,
+    `write_bytes_per_second`, `reads_per_second`, `writes_per_second`.
     """
 
     type: Literal["disk_io"]
@@ -123,7 +126,7 @@ class NetworkCheck(CheckBase):
 
 
 class TemperatureCheck(CheckBase):
-    """Temperatures, an entity a sensor. Main reading `celsius`; also `share_of_critical` where the chip names a limit."""
+    """Temperatures, an entity a sensor. Main reading `celsius`; also `share_of_critical` where the chip has a limit."""
 
     type: Literal["temperature"]
 
@@ -153,7 +156,8 @@ class FileDescriptorsCheck(CheckBase):
 
 
 class ProcessCheck(CheckBase):
-    """One program's processes. Main reading `count`; also `cpu` (cores), `memory_bytes`, `open_files`, `oldest` (seconds).
+    """One program's processes. Main reading `count`; also `cpu` (cores), `memory_bytes`, `open_files`, `oldest`
+    (seconds).
 
     Critical when there is none, unless thresholds are given.
     """
@@ -208,8 +212,6 @@ class CommandCheck(CheckBase):
     """Variables added to its environment."""
 
 
-
-
 CheckSettings = Annotated[
     CpuCheck
     | LoadCheck
@@ -229,3 +231,46 @@ CheckSettings = Annotated[
     | CommandCheck,
     Field(discriminator="type"),
 ]
+
+
+READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({
+    "cpu": {"used": "ratio", "user": "ratio", "system": "ratio", "iowait": "ratio", "steal": "ratio"},
+    "load": {"load5_per_core": "count", "load1": "count", "load5": "count", "load15": "count"},
+    "memory": {"used": "ratio", "available_bytes": "bytes", "total_bytes": "bytes"},
+    "swap": {
+        "used": "ratio",
+        "used_bytes": "bytes",
+        "in_bytes_per_second": "bytes_per_second",
+        "out_bytes_per_second": "bytes_per_second",
+    },
+    "disk": {"used": "ratio", "free_bytes": "bytes", "total_bytes": "bytes", "inodes_used": "ratio"},
+    "disk_io": {
+        "busy": "ratio",
+        "read_bytes_per_second": "bytes_per_second",
+        "write_bytes_per_second": "bytes_per_second",
+        "reads_per_second": "per_second",
+        "writes_per_second": "per_second",
+    },
+    "network": {
+        "errors": "ratio",
+        "receive_bytes_per_second": "bytes_per_second",
+        "transmit_bytes_per_second": "bytes_per_second",
+        "drops_per_second": "per_second",
+        "up": "count",
+    },
+    "temperature": {"celsius": "celsius", "share_of_critical": "ratio"},
+    "fans": {"rpm": "rpm"},
+    "uptime": {"uptime": "seconds"},
+    "processes": {"count": "count", "zombies": "count", "uninterruptible": "count"},
+    "file_descriptors": {"used": "ratio", "open": "count", "limit": "count"},
+    "process": {"count": "count", "cpu": "count", "memory_bytes": "bytes", "open_files": "count", "oldest": "seconds"},
+    "tcp": {"connect_time": "seconds"},
+    "http": {"response_time": "seconds", "status_code": "count", "certificate_expires_in": "seconds"},
+    "command": {},
+})
+"""Readings of each check type and their units, the main one first. A command's readings are named by the plugin."""
+
+
+def main_reading(check_type: str) -> str | None:
+    """Return the reading that a threshold without `reading` compares; None where the plugin's first one is meant."""
+    return next(iter(READINGS[check_type]), None)

@@ -4,7 +4,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$", description="1 to 100 characters, no slash")]
+Name = Annotated[
+    str, Field(pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$", description="1 to 100 characters, no slash")
+]
 Identifier = Annotated[
     str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, dot, dash, underscore")
 ]

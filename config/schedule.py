@@ -1,5 +1,5 @@
-"""When a duty falls due, as an operator writes it: ``every 1h``, ``daily 02:00``, ``sunday 02:00``, ``monthly 1 03:00``,
-``cron 15 2 * * *``.
+"""When a duty falls due, as an operator writes it: ``every 1h``, ``daily 02:00``, ``sunday 02:00``,
+``monthly 1 03:00``, ``cron 15 2 * * *``.
 
 A schedule is a value that can say what comes after a moment, nothing more: whether a run was missed, overlaps or is
 late is decided from the run ledger. Calendar forms are read in the operator's time zone with cron's daylight-saving

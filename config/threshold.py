@@ -21,7 +21,7 @@ _HOLDS: dict[str, Callable[[float, float], bool]] = {
 }  # fmt: skip
 _FORM = re.compile(r"(>=|<=|==|!=|>|<)\s*(.+)")
 _CLEAR_DISTANCE = 0.10
-"""How far back the default clear bound lies, as a share of the threshold; it keeps a value that hovers from flapping."""
+"""How far back the default clear bound lies, as a share of the threshold: a value that hovers must not flap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Threshold:
         return _HOLDS[self.op](value, self.bound)
 
     def default_clear(self) -> "Threshold":
-        """Where a breach of this threshold counts as over: the same side, 10 % of the bound back. Equalities clear at once."""
+        """Where a breach of this threshold counts as over: 10 % of the bound back. Equalities clear at once."""
         if self.op in ("==", "!="):
             return self
         back = abs(self.bound) * _CLEAR_DISTANCE
