@@ -66,7 +66,7 @@ class RunView:
     kind: str
     repository: str
     outcome: str
-    """``running``, ``succeeded``, ``partial``, ``failed`` or ``interrupted``; a drill's is its verdict in lower case."""
+    """``running``, ``succeeded``, ``partial``, ``failed`` or ``interrupted``; for drills ``passed`` or ``inconclusive``."""
     started_at: datetime
     ended_at: datetime | None
     message: str = ""

@@ -1,0 +1,150 @@
+"""Runs checks on time on a few threads, and lets none hold up the others.
+
+Each check has its own fixed rhythm on the monotonic clock; a run that is late does not shift the next one, and a check
+never overlaps itself. A run that outlives its timeout by far is stuck in the kernel (a dead mount, a driver): its seat
+is written off, counted and replaced, and the check counts as unknown until it returns. The pool neither judges nor
+keeps results: it hands them over.
+"""
+
+import heapq
+import itertools
+import logging
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from queue import SimpleQueue
+
+from monitor.check import Check, run_check
+from monitor.result import Result, Status
+
+log = logging.getLogger(__name__)
+
+_STUCK_AFTER_SECONDS = 5.0
+"""How long past its timeout a run may take; probes end themselves at the timeout, so more than this is no accident."""
+
+
+@dataclass(slots=True)
+class _Run:
+    check: Check
+    planned: float
+    started: float | None = None
+    given_up: bool = False
+    results: list[Result] = field(default_factory=list)
+
+
+class CheckPool:
+    """Up to ``seats`` checks at once. All methods but the seats' own loop belong to one thread."""
+
+    def __init__(
+        self,
+        clock: Callable[[], datetime],
+        seats: int = 8,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._monotonic = monotonic
+        self._seats = seats
+        self._work: SimpleQueue[_Run | None] = SimpleQueue()
+        self._done: SimpleQueue[_Run] = SimpleQueue()
+        self._heap: list[tuple[float, int, Check]] = []
+        self._order = itertools.count()
+        self._running: dict[str, _Run] = {}
+        self._current: dict[str, Check] = {}
+        self._statuses: dict[str, dict[str, Status]] = {}
+        self._threads = 0
+        self.stuck = 0
+        """Seats written off that have not come back."""
+        self.lag_seconds = 0.0
+        """The longest that a check of the last round waited past its time."""
+
+    def configure(self, checks: Iterable[Check], statuses: Mapping[str, Mapping[str, Status]] | None = None) -> None:
+        """Run these checks from now on, each at once and then in its rhythm. Runs under way end on their own.
+
+        ``statuses`` (check -> entity -> last status) restores the stickiness of thresholds after a restart.
+        """
+        now = self._monotonic()
+        self._current = {check.name: check for check in checks}
+        self._heap = [(now, next(self._order), check) for check in self._current.values()]
+        heapq.heapify(self._heap)
+        known = {name: dict(by_entity) for name, by_entity in (statuses or {}).items()} | self._statuses
+        self._statuses = {name: known[name] for name in self._current if name in known}
+
+    @property
+    def idle_seconds(self) -> float:
+        """How long until the next check is due."""
+        return max(0.0, self._heap[0][0] - self._monotonic()) if self._heap else 3600.0
+
+    def start_due(self) -> None:
+        """Hand every due check to a free seat; one that is still running skips this turn."""
+        now = self._monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            planned, _, check = heapq.heappop(self._heap)
+            heapq.heappush(self._heap, (_next_turn(check, planned, now), next(self._order), check))
+            if check.name in self._running:
+                continue
+            run = self._running[check.name] = _Run(check, planned)
+            if self._threads - self.stuck < min(self._seats, len(self._running)):
+                self._add_seat()
+            self._work.put(run)
+
+    def collect(self) -> list[Result]:
+        """Return what has come in since the last call, and an unknown for every check whose run got stuck meanwhile."""
+        results: list[Result] = []
+        lags: list[float] = []
+        while not self._done.empty():
+            run = self._done.get()
+            self._running.pop(run.check.name, None)
+            lags.append((run.started or run.planned) - run.planned)
+            if run.given_up:
+                self.stuck -= 1
+                log.warning("stuck check returned", extra={"check": run.check.name})
+            if self._current.get(run.check.name) is run.check:
+                self._statuses[run.check.name] = {r.entity: r.status for r in run.results}
+                results += run.results
+        if lags:
+            self.lag_seconds = max(lags)
+        results += self._give_up_stuck()
+        return results
+
+    def stop(self) -> None:
+        """Start nothing any more; seats end after their current run."""
+        self._heap.clear()
+        for _ in range(self._threads):
+            self._work.put(None)
+
+    def _give_up_stuck(self) -> list[Result]:
+        now = self._monotonic()
+        results = []
+        for run in self._running.values():
+            check = run.check
+            limit = check.timeout.total_seconds() + _STUCK_AFTER_SECONDS
+            if run.started is None or run.given_up or now - run.started < limit:
+                continue
+            run.given_up = True
+            self.stuck += 1
+            log.error("check stuck", extra={"check": check.name, "seconds": round(now - run.started)})
+            message = f"no answer after {limit:.0f} s: the probe is stuck in the system and cannot be ended"
+            results.append(Result(check.name, "", Status.UNKNOWN, message, self._clock(), now - run.started))
+        return results
+
+    def _add_seat(self) -> None:
+        self._threads += 1
+        threading.Thread(target=self._sit, name=f"check-{self._threads}", daemon=True).start()
+
+    def _sit(self) -> None:
+        while (run := self._work.get()) is not None:
+            run.started = self._monotonic()
+            run.results = run_check(run.check, self._statuses.get(run.check.name, {}), self._clock)
+            self._done.put(run)
+
+
+def _next_turn(check: Check, planned: float, now: float) -> float:
+    """Return the next moment of the check's rhythm after ``now``: a phase fixed by its name, so that checks spread evenly."""
+    every = check.every.total_seconds()
+    phase = zlib.crc32(check.name.encode()) % max(1, int(every))
+    turns = (now - phase) // every + 1
+    following = phase + turns * every
+    return following if following - planned > every / 4 else following + every

@@ -1,0 +1,31 @@
+"""Errors of the program itself; those of its halves live in config, monitor and backup.
+
+KeepwatchError
+├── StateError        the state directory cannot be used
+├── AlreadyRunning    another daemon, or another run of the same job, holds it
+└── UsageError        the command line asks for something that does not exist
+"""
+
+
+class KeepwatchError(Exception):
+    """What was being done, to what, why it failed; ``hint`` is what the operator can do about it."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class StateError(KeepwatchError):
+    """The state directory is missing, unwritable or not ours."""
+
+
+class AlreadyRunning(KeepwatchError):  # noqa: N818 - it is a finding about others, not a fault
+    """Somebody else is at it; nothing was done."""
+
+
+class UsageError(KeepwatchError):
+    """A name on the command line is not in the settings."""
+
+    exit_code = 2
