@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from config.expansion import Expandable, SecretText
 from config.model import Model, Name
 from config.threshold import Threshold
 from config.units import Duration
@@ -186,13 +187,13 @@ class HttpCheck(CheckBase):
     """
 
     type: Literal["http"]
-    url: str = Field(pattern=r"^https?://")
+    url: Expandable = Field(pattern=r"^https?://")
     """Address."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     """Method."""
-    headers: dict[str, str] = {}
-    """Headers sent."""
-    body: str | None = None
+    headers: dict[str, SecretText] = {}
+    """Headers sent; write secrets in them as ${VARIABLE}."""
+    body: SecretText | None = None
     """Body sent."""
     expect_status: list[int] = [200]
     """Accepted status codes."""
@@ -208,8 +209,8 @@ class CommandCheck(CheckBase):
     type: Literal["command"]
     run: str = Field(min_length=1)
     """Command line; run without a shell."""
-    environment: dict[str, str] = {}
-    """Variables added to its environment."""
+    environment: dict[str, SecretText] = {}
+    """Variables added to its environment; write secrets in them as ${VARIABLE}."""
 
 
 CheckSettings = Annotated[

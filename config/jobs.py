@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from config.expansion import Expandable
 from config.model import Identifier, Model
 from config.schedule import Schedule
 from config.units import ByteSize, Duration
@@ -13,12 +14,12 @@ from config.units import ByteSize, Duration
 class RepositorySettings(Model):
     """A place where snapshots live, in restic's repository format version 2."""
 
-    url: str = Field(min_length=1)
+    url: Expandable = Field(min_length=1)
     """Where it is, in restic's way of writing: an absolute path."""
     password_file: Path | None = None
-    """File whose first line is the repository's password."""
+    """File whose first line is the password; a bare name is a systemd credential."""
     password_command: str | None = None
-    """Command that prints the password."""
+    """Command that prints the password; run without a shell."""
     create: bool = True
     """Make the repository at the first backup when nothing is there yet."""
     verify: Schedule | None = None

@@ -4,30 +4,60 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 repositories, a check's dependencies) are checked here, so that a loaded ``Settings`` is whole.
 """
 
+import datetime
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from config.checks import CheckSettings
+from config.expansion import SecretText
 from config.jobs import JobSettings, RepositorySettings
 from config.model import Identifier, Model, Name
 from config.units import Duration
 
 
-class DaemonSettings(Model):
-    """The daemon itself."""
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
 
-    host: str | None = None
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if name != "UTC":  # known without the system's time zone files
+            raise ValueError("not a known time zone; write a name such as Europe/Berlin") from None
+    return name
+
+
+def _web_address(url: SecretStr) -> SecretStr:
+    if not re.match(r"https?://", url.get_secret_value()):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
+class DaemonSettings(Model):
+    """The daemon itself. Loading fills in what the operator left out from the machine (see :mod:`config.machine`)."""
+
+    host: str = Field("localhost", min_length=1)
     """This machine's name in snapshots, alerts and metrics; its host name when left out."""
-    state_dir: Path | None = None
+    state_dir: Annotated[Path, AfterValidator(_absolute)] = Path("/var/lib/keepwatch")
     """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
-    timezone: str | None = None
+    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""
     log_format: Literal["text", "json"] = "text"
     """How log lines are written to stderr."""
     max_parallel_jobs: int = Field(1, ge=1, le=16)
     """How many backup, drill and verify runs may go on at once."""
+
+    @property
+    def zone(self) -> datetime.tzinfo:
+        """The time zone as a value."""
+        return datetime.UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
 class WebSettings(Model):
@@ -61,7 +91,7 @@ class NotifySettings(Model):
 
     name: Name
     """Unique name."""
-    url: str = Field(min_length=1)
+    url: SecretText
     """Any Apprise URL; write secrets in it as ${VARIABLE}."""
     severities: list[Literal["warning", "critical"]] = ["warning", "critical"]
     """Which alerts it is told."""
@@ -76,7 +106,7 @@ class NotifySettings(Model):
 class HeartbeatSettings(Model):
     """Dead-man switch: a URL that is fetched as long as the daemon's own loops advance."""
 
-    url: str = Field(pattern=r"^https?://")
+    url: Annotated[SecretText, AfterValidator(_web_address)]
     """Address, such as a healthchecks ping URL; write secrets in it as ${VARIABLE}."""
     every: Duration = Field("1m", validate_default=True)
     """How often."""
