@@ -20,6 +20,8 @@ The number is the exit status of a command that ends with this error. Bugs are n
 exceptions and their tracebacks.
 """
 
+# ruff: noqa: N818 - the names say what is the case, and the tree says that it is an error
+
 from typing import ClassVar
 
 
