@@ -39,7 +39,7 @@ Rule = Callable[[str, ast.Module], Iterator[str]]
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[int, str, str, str]]:
-    """Every import, wherever it stands: line, what is imported (dotted), the local name it makes, what that stands for."""
+    """Every import, wherever it stands: line, what is imported, the local name it makes, what that name stands for."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
