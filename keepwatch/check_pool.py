@@ -18,6 +18,7 @@ from datetime import datetime
 from queue import SimpleQueue
 
 from monitor.check import Check, run_check
+
 from monitor.result import Result, Status
 
 log = logging.getLogger(__name__)

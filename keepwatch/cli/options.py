@@ -1,0 +1,90 @@
+"""Options that many commands share, and what they load."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.jobs import RepositorySettings
+from config.loading import find_config, load
+from config.settings import Settings
+from keepwatch.errors import UsageError
+from keepwatch.state import StateDirectory
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file.", show_default=False)]
+StateOption = Annotated[Path | None, typer.Option("--state-dir", help="State directory.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RepositoryOption = Annotated[
+    str | None, typer.Option("--repository", help="Which repository; needed when there are several.", show_default=False)
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option("--repository-url", help="Any restic repository, without configuration.", show_default=False),
+]
+PasswordOption = Annotated[
+    Path | None, typer.Option("--password-file", help="Its password, with --repository-url.", show_default=False)
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+SnapshotArgument = Annotated[str, typer.Argument(help="An id, a prefix of one, or latest.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the command was told about where things are. Settings and state are looked at when first asked for."""
+
+    config: Path | None = None
+    state_dir: Path | None = None
+
+    @cached_property
+    def path(self) -> Path | None:
+        """The configuration file in use; None for the embedded default."""
+        return find_config(self.config, os.environ)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings. Raises ConfigProblems."""
+        state_dir = self.state_dir.absolute() if self.state_dir else None
+        return load(self.path, environ=os.environ, state_dir=state_dir)
+
+    @cached_property
+    def state(self) -> StateDirectory:
+        """The state directory. Raises StateError."""
+        return StateDirectory(self.settings.daemon.state_dir)
+
+    def repository(self, name: str | None, url: str | None, password_file: Path | None) -> RepositorySettings:
+        """Choose the repository that the options mean. Raises UsageError."""
+        if url:
+            if password_file is None:
+                raise UsageError("--repository-url needs --password-file", hint="name a file with the password in it")
+            return RepositorySettings(url=url, password_file=password_file.absolute(), create=False)
+        return self.settings.repositories[self.repository_name(name)]
+
+    def repository_name(self, name: str | None) -> str:
+        """Choose a configured repository; the only one when none is named. Raises UsageError."""
+        known = list(self.settings.repositories)
+        if name is None and len(known) == 1:
+            return known[0]
+        if name is None:
+            raise UsageError("more than one repository is configured", hint=f"add --repository: {', '.join(known)}")
+        if name not in known:
+            raise UsageError(f"no repository is named {name}", hint=f"configured: {', '.join(known) or 'none'}")
+        return name
+
+    def jobs(self, names: list[str] | None) -> list[str]:
+        """Return the named jobs, or all of them. Raises UsageError."""
+        known = list(self.settings.jobs)
+        for name in names or []:
+            if name not in known:
+                raise UsageError(f"no job is named {name}", hint=f"configured: {', '.join(known) or 'none'}")
+        if not known:
+            raise UsageError("no job is configured", hint="add a [jobs.NAME] section; `keepwatch config init` shows how")
+        return list(names) if names else known
+
+
+def exit_status(example: str, codes: str = "0 done; 1 failed; 2 usage or configuration") -> str:
+    """Return what every ``--help`` ends with: an example and the exit codes."""
+    return f"Example: {example}\n\nEXIT STATUS: {codes}"
+

@@ -1,0 +1,137 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from config.settings import Settings
+from keepwatch.duties import Duty, Facts, due, duties_of, next_due
+
+NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def settings(**job):
+    return Settings.model_validate(
+        {
+            "repositories": {"local": {"url": "/r", "password_file": "/p", "verify": "daily 03:30"}},
+            "jobs": {
+                "docs": {
+                    "source": {"type": "files", "paths": ["/srv"]},
+                    "repositories": ["local"],
+                    "incremental": "every 1h",
+                    "full": "sunday 02:00",
+                    "keep": {"last": 3},
+                    "drill": {"schedule": "daily 04:30"},
+                    **job,
+                }
+            },
+        }
+    )
+
+
+DUTIES = duties_of(settings(), NOW, UTC)
+
+
+def kinds(ledger, now=NOW, duties=DUTIES, zone=UTC):
+    return [duty.kind for duty in due(duties, ledger, now, zone)]
+
+
+def key(kind, job="docs"):
+    return kind, job, "local"
+
+
+def done(at, outcome="succeeded"):
+    return Facts(at, at + timedelta(minutes=1), outcome, at if outcome in ("succeeded", "partial", "passed") else None)
+
+
+def test_a_new_job_is_saved_first_and_proven_right_after():
+    assert kinds({}) == ["full"]
+    ledger = {key("full"): done(NOW)}
+    assert kinds(ledger) == ["incremental", "forget", "drill", "verify"]
+    ledger |= {key(k): done(NOW) for k in ("incremental", "drill")} | {key("forget"): done(NOW + HOUR)}
+    ledger[key("verify", "")] = done(NOW)
+    assert kinds(ledger) == []
+
+
+def test_an_incremental_comes_after_each_hour_from_the_last_backup_of_either_kind():
+    ledger = {key("full"): done(NOW - HOUR / 2), key("incremental"): done(NOW - 3 * HOUR)}
+    assert "incremental" not in kinds(ledger)
+    assert "incremental" in kinds(ledger, NOW + HOUR)
+
+
+def test_what_was_missed_for_weeks_is_caught_up_once():
+    ledger = {key(k): done(NOW - timedelta(days=30)) for k in ("full", "incremental", "drill")}
+    assert kinds(ledger).count("full") == 1
+    assert "incremental" not in kinds(ledger), "the full backup stands in for it"
+    ledger[key("full")] = done(NOW)
+    assert "full" not in kinds(ledger)
+    assert "incremental" not in kinds(ledger)
+
+
+def test_an_interrupted_run_is_due_again_at_once():
+    assert "full" in kinds({key("full"): done(NOW, "interrupted")})
+
+
+def test_a_failed_run_waits_longer_each_time_but_never_past_its_schedule():
+    def again(failures):
+        facts = replace(done(NOW, "failed"), failures_in_row=failures, last_ended_at=NOW)
+        return next_due(duty("full"), {key("full"): facts}, UTC) - NOW
+
+    def duty(kind):
+        return next(d for d in DUTIES if d.kind == kind)
+
+    assert [again(n) for n in (1, 2, 3, 4, 50)] == [timedelta(minutes=m) for m in (1, 5, 15, 60, 60)]
+    facts = replace(done(NOW, "failed"), failures_in_row=9, last_ended_at=NOW, last_success_at=NOW - HOUR)
+    quick = replace(duty("incremental"), schedule=settings(incremental="every 10m").jobs["docs"].incremental)
+    ledger = {key("full"): done(NOW - HOUR), key("incremental"): facts}
+    assert next_due(quick, ledger, UTC) == NOW + timedelta(minutes=10)
+
+
+def test_an_incremental_does_not_double_the_failures_of_the_first_full_backup():
+    failed = replace(done(NOW, "failed"), failures_in_row=1)
+    assert kinds({key("full"): failed}) == []
+
+
+def test_nothing_is_drilled_verified_or_forgotten_before_a_backup_exists():
+    assert kinds({key("full"): replace(done(NOW), running=True, last_success_at=None)}) == []
+
+
+def test_a_running_duty_is_not_started_again():
+    running = replace(done(NOW - 8 * 24 * HOUR), running=True)
+    assert "full" not in kinds({key("full"): running})
+
+
+def test_forget_follows_each_backup_and_only_then():
+    ledger = {key("full"): done(NOW - HOUR / 4), key("forget"): done(NOW - HOUR)}
+    assert "forget" in kinds(ledger)
+    ledger[key("forget")] = done(NOW)
+    assert "forget" not in kinds(ledger)
+
+
+def test_calendar_schedules_follow_the_operators_zone_over_daylight_saving():
+    berlin = ZoneInfo("Europe/Berlin")
+    duty = next(d for d in duties_of(settings(), NOW, berlin) if d.kind == "full")
+    before = datetime(2026, 3, 22, 1, 30, tzinfo=UTC)  # after Sunday 02:00 CET
+    planned = next_due(duty, {key("full"): done(before)}, berlin)
+    assert datetime(2026, 3, 29, 1, 0, tzinfo=UTC) <= planned <= datetime(2026, 3, 29, 1, 10, tzinfo=UTC)
+
+
+def test_jitter_is_fixed_by_name_and_small():
+    schedule = settings().jobs["docs"].full
+    moments = [next_due(Duty("full", f"job-{n}", "local", schedule), {}, UTC) for n in range(3)]
+    assert len(set(moments)) == 1, "nothing delays a first run"
+
+    def planned(name):
+        return next_due(Duty("full", name, "local", schedule), {("full", name, "local"): done(NOW)}, UTC)
+
+    spread = {planned(f"job-{n}") for n in range(50)}
+    assert planned("job-7") == planned("job-7")
+    assert len(spread) > 40
+    assert max(spread) - min(spread) <= timedelta(minutes=5)
+
+
+@pytest.mark.parametrize(("rpo", "expected"), [("2h", timedelta(hours=2)), (None, timedelta(days=14, minutes=5))])
+def test_the_tolerated_age_is_the_promised_rpo_or_two_turns(rpo, expected):
+    duty = next(d for d in duties_of(settings(rpo=rpo), NOW, UTC) if d.kind == "full")
+    assert duty.max_age == expected
