@@ -5,10 +5,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from config.expansion import Expandable, SecretText
-from config.model import Model, Name
+from config.model import AbsolutePath, Model, Name
 from config.threshold import Threshold
 from config.units import Duration
 
@@ -21,7 +21,26 @@ class Bound(Model):
     raise_: Threshold = Field(alias="raise")
     """Where the status begins."""
     clear: Threshold | None = None
-    """Still bad as long as this holds; 10 % of the bound back from `raise` when left out."""
+    """Where the status ends, such as '< 80%'; 10 % of the bound back from `raise` when left out."""
+
+    @field_validator("clear", mode="after")
+    @classmethod
+    def _holds_until_clear(cls, clear: Threshold | None, info: ValidationInfo) -> Threshold | None:
+        """Turn where it ends into what holds until then, the form that judging needs and `default_clear` gives."""
+        start = info.data.get("raise_")
+        if clear is None or start is None:
+            return clear
+        until = clear.opposite()
+        if start.op[0] != until.op[0]:
+            raise ValueError(f"lies on the same side as raise '{start}'; write where the status ends")
+        if (start.op[0] == ">" and clear.bound > start.bound) or (start.op[0] == "<" and clear.bound < start.bound):
+            raise ValueError(f"lies beyond raise '{start}', so the status would end where it begins")
+        return until
+
+    @property
+    def until(self) -> Threshold:
+        """What holds until the status ends, once it has begun."""
+        return self.clear or self.raise_.default_clear()
 
 
 def _as_bounds(value: object) -> object:
@@ -30,7 +49,9 @@ def _as_bounds(value: object) -> object:
     return [{"raise": row} if isinstance(row, str | Threshold) else row for row in rows]
 
 
-Bounds = Annotated[list[Bound], BeforeValidator(_as_bounds)]
+Bounds = Annotated[
+    list[Bound], BeforeValidator(_as_bounds, json_schema_input_type=Threshold | Bound | list[Threshold | Bound])
+]
 
 
 class ActionSettings(Model):
@@ -102,7 +123,7 @@ class DiskCheck(CheckBase):
     """
 
     type: Literal["disk"]
-    path: Path = Path("/")
+    path: AbsolutePath = Path("/")
     """Any path on it."""
 
 

@@ -1,14 +1,20 @@
 """Settings of repositories and backup jobs: what is saved, where to, how often, and what recovery is promised."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from config.expansion import Expandable
-from config.model import Identifier, Model
+from config.model import AbsolutePath, Identifier, Model
 from config.schedule import Schedule
 from config.units import ByteSize, Duration
+
+
+def _absolute_or_bare(path: Path) -> Path:
+    if not path.is_absolute() and len(path.parts) != 1:
+        raise ValueError("must be an absolute path, or a bare name for a systemd credential")
+    return path
 
 
 class RepositorySettings(Model):
@@ -16,9 +22,9 @@ class RepositorySettings(Model):
 
     url: Expandable = Field(min_length=1)
     """Where it is, in restic's way of writing: an absolute path."""
-    password_file: Path | None = None
+    password_file: Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_bare)] | None = None
     """File whose first line is the password; a bare name is a systemd credential."""
-    password_command: str | None = None
+    password_command: str | None = Field(None, min_length=1, repr=False)
     """Command that prints the password; run without a shell."""
     create: bool = True
     """Make the repository at the first backup when nothing is there yet."""
@@ -38,23 +44,16 @@ class FilesSource(Model):
     """Files and folders below some paths."""
 
     type: Literal["files"]
-    paths: list[Path] = Field(min_length=1)
+    paths: list[AbsolutePath] = Field(min_length=1)
     """Absolute paths to back up."""
     exclude: list[str] = []
-    """What to leave out, as gitignore patterns."""
+    """What to leave out, as gitignore patterns; one that begins with a slash is matched against the whole path."""
     exclude_caches: bool = True
     """Leave out folders marked with a CACHEDIR.TAG."""
     exclude_larger_than: ByteSize | None = None
     """Leave out files above this size."""
     one_file_system: bool = False
     """Stay on the file systems of the given paths."""
-
-    @model_validator(mode="after")
-    def _absolute(self) -> Self:
-        for path in self.paths:
-            if not path.is_absolute():
-                raise ValueError(f"paths must be absolute, and {path} is not")
-        return self
 
 
 class KeepSettings(Model):
@@ -121,9 +120,3 @@ class JobSettings(Model):
     """The scheduled proof that it comes back."""
     timeout: Duration | None = None
     """Stop a run that takes longer."""
-
-    @model_validator(mode="after")
-    def _drilled_where_saved(self) -> Self:
-        if self.drill and self.drill.repository and self.drill.repository not in self.repositories:
-            raise ValueError(f"the drill names repository {self.drill.repository}, which this job does not write to")
-        return self

@@ -1,18 +1,29 @@
 """The base of every settings model: unknown keys are errors, values never change after loading."""
 
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Name = Annotated[
-    str, Field(pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$", description="1 to 100 characters, no slash")
-]
-Identifier = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="letters, digits, dot, dash, underscore")
-]
+Name = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$")]
+"""1 to 100 characters, no slash."""
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+"""1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit."""
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError("must be an absolute path")
+    return path
+
+
+AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
+"""A path that means the same wherever keepwatch was started."""
 
 
 class Model(BaseModel):
-    """Frozen and strict about names, so that a typing error is found before it costs a backup."""
+    """Frozen and strict about names and types, so that a typing error is found before it costs a backup."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, populate_by_name=True, use_attribute_docstrings=True
+    )

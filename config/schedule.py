@@ -82,8 +82,12 @@ def _as_cron(word: str, rest: str) -> str:
         fields = f"{int(clock[2])} {int(clock[1])} {parts[0]} * *"
     else:
         raise ValueError(f"not a schedule; write {_FORMS}")
+    if len(fields.split()) != 5:
+        raise ValueError("not a schedule: cron takes five fields: minute, hour, day of month, month, day of week")
     try:
-        CronSim(fields, datetime(2024, 1, 1, tzinfo=UTC))
+        comes = next(CronSim(fields, datetime(2024, 1, 1, tzinfo=UTC)), None)
     except CronSimError as error:
-        raise ValueError(f"not a schedule: {error}; write {_FORMS}") from None
+        raise ValueError(f"not a schedule: {str(error).lower()}; write {_FORMS}") from None
+    if comes is None:
+        raise ValueError("no such day ever comes")
     return fields

@@ -1,7 +1,7 @@
 """The whole of keepwatch.toml: the single reference for names, defaults, help and JSON Schema.
 
-Settings are values: nothing here opens a file, looks at the machine or keeps state. Cross-references (a job's
-repositories, a check's dependencies) are checked here, so that a loaded ``Settings`` is whole.
+Settings are values: nothing here opens a file, looks at the machine or keeps state. What one part may say of another
+(a job's repositories, a check's dependencies) is checked by :mod:`config.references` while loading.
 """
 
 import datetime
@@ -15,14 +15,8 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from config.checks import CheckSettings
 from config.expansion import SecretText
 from config.jobs import JobSettings, RepositorySettings
-from config.model import Identifier, Model, Name
+from config.model import AbsolutePath, Identifier, Model, Name
 from config.units import Duration
-
-
-def _absolute(path: Path) -> Path:
-    if not path.is_absolute():
-        raise ValueError("must be an absolute path")
-    return path
 
 
 def _known_zone(name: str) -> str:
@@ -45,7 +39,7 @@ class DaemonSettings(Model):
 
     host: str = Field("localhost", min_length=1)
     """This machine's name in snapshots, alerts and metrics; its host name when left out."""
-    state_dir: Annotated[Path, AfterValidator(_absolute)] = Path("/var/lib/keepwatch")
+    state_dir: AbsolutePath = Path("/var/lib/keepwatch")
     """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
     """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""

@@ -27,7 +27,10 @@ def parse_duration(text: object) -> timedelta:
     if isinstance(text, str):
         parts = list(_DURATION_PART.finditer(text.strip()))
         if parts and "".join(p.group(0) for p in parts) == text.strip():
-            return timedelta(seconds=sum(float(p.group(1)) * _SECONDS[p.group(2)] for p in parts))
+            try:
+                return timedelta(seconds=sum(float(p.group(1)) * _SECONDS[p.group(2)] for p in parts))
+            except OverflowError:
+                raise ValueError("longer than anything lasts") from None
     raise ValueError("not a duration; write a number and a unit: ms, s, m, h, d, w or y, such as 90s or 1h30m")
 
 
@@ -61,11 +64,20 @@ def format_duration(value: timedelta | float) -> str:
 
 def duration_text(value: timedelta) -> str:
     """Write a duration so that :func:`parse_duration` reads it back exactly."""
-    seconds = value.total_seconds()
     for unit in ("w", "d", "h", "m", "s"):
-        if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{int(seconds // _SECONDS[unit])}{unit}"
-    return f"{round(seconds * 1000)}ms"
+        count, rest = divmod(value, timedelta(seconds=_SECONDS[unit]))
+        if not rest and (count or unit == "s"):
+            return f"{count}{unit}"
+    whole, rest = divmod(value, timedelta(milliseconds=1))
+    return f"{whole}.{rest.microseconds:03}ms" if rest else f"{whole}ms"
+
+
+def size_text(value: int) -> str:
+    """Write a size so that :func:`parse_size` reads it back exactly: ``20 MiB``, ``1500 kB``, ``7 B``."""
+    for unit in ("TiB", "TB", "GiB", "GB", "MiB", "MB", "KiB", "kB"):
+        if value and value % _BYTES[unit] == 0:
+            return f"{value // _BYTES[unit]} {unit}"
+    return f"{value} B"
 
 
 def format_size(value: float) -> str:
@@ -86,5 +98,6 @@ Duration = Annotated[
 ByteSize = Annotated[
     int,
     BeforeValidator(parse_size),
+    PlainSerializer(size_text, return_type=str),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["20 MiB"]}, {"type": "integer", "minimum": 0}]}),
 ]
