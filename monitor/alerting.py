@@ -1,0 +1,307 @@
+"""The life of an alert as a function of values: ok -> pending -> firing -> recovering -> resolved.
+
+``advance`` takes the alert so far, one result and the policy of its check, and returns the next alert and at most one
+transition. Nothing here reads a clock, keeps state, or knows of messages: silences, acknowledgements and channels
+decide what is told (monitor/suppress.py, monitor/telling.py), never what is true. Whether a reading is past its
+threshold, sticky bound included, was judged before, by the check runner.
+
+The rules, all in this module:
+
+- A level fires when its status has lasted its ``for`` and ``min_samples`` results, whichever is later. Critical
+  implies warning; each level has its own streak.
+- A firing alert needs ``keep_firing_for`` of clear results without a break; a breach within it returns to firing.
+- Warning becomes critical after critical's own ``for``; critical becomes warning at once.
+- UNKNOWN neither resolves nor confirms: a firing alert stays and says since when its data is stale. Three of them in
+  a row make an alert of their own, ``CheckNoData``, which is this same state machine fed by ``no_data_result``.
+- ABSENT begins nothing; it ends the alert of a discovered entity as gone, never that of a configured one.
+- A gap without judged results (restart, long silence of the probe) of up to an hour keeps ``since``; after a longer
+  one a pending alert starts again, and so does the wait for recovery.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from monitor.result import Result, Status
+
+NO_DATA = "CheckNoData"
+"""Name of the alert that says a check cannot be judged."""
+_NO_DATA_SAMPLES = 3
+_LONGEST_GAP = timedelta(hours=1)
+
+
+class State(StrEnum):
+    """Where an alert stands. One that was never raised, or whose pending ended, is no alert at all."""
+
+    PENDING = "pending"
+    FIRING = "firing"
+    RECOVERING = "recovering"
+    """Still firing to everyone, but clear; resolves after ``keep_firing_for``."""
+    RESOLVED = "resolved"
+
+
+class Change(StrEnum):
+    """What a transition did."""
+
+    PENDING = "pending"
+    CLEARED = "cleared"
+    """Pending ended without firing."""
+    FIRED = "fired"
+    WORSENED = "worsened"
+    """Warning to critical."""
+    EASED = "eased"
+    """Critical to warning."""
+    STALE = "stale"
+    """Firing, but the probe no longer says anything."""
+    RECOVERING = "recovering"
+    RETURNED = "returned"
+    """Recovering, and bad again."""
+    RESOLVED = "resolved"
+
+
+@dataclass(frozen=True, slots=True)
+class ActionPolicy:
+    """A command to run when the alert fires as critical, at most ``limit`` times a ``period``."""
+
+    run: str
+    limit: int
+    period: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one check's results become an alert. ``name`` is the alert's name, ``check`` the check's."""
+
+    name: str
+    check: str
+    every: timedelta
+    """The check's interval; tells a gap from a slow rhythm."""
+    warning_for: timedelta = timedelta(0)
+    critical_for: timedelta = timedelta(0)
+    keep_firing_for: timedelta = timedelta(0)
+    min_samples: int = 1
+    configured: frozenset[str] = frozenset({""})
+    """Entities that the operator named (``""``: the check is one thing). If they vanish, somebody must know."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    runbook: str | None = None
+    depends_on: tuple[str, ...] = ()
+    """Names of checks whose critical alert mutes messages about this one."""
+    waits_for_load: bool = False
+    """Whether our own backup or drill explains it: CPU, load, disk activity, network traffic."""
+    on_critical: ActionPolicy | None = None
+
+    @property
+    def longest_gap(self) -> timedelta:
+        """Time between judged results above which a streak is broken."""
+        return max(_LONGEST_GAP, 3 * self.every)
+
+
+@dataclass(frozen=True, slots=True)
+class Streak:
+    """Bad results in a row, at one level or above: when the first was, and how many."""
+
+    since: datetime
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert. ``severity`` is WARNING or CRITICAL: what it fires as, or, while pending, what the last result was."""
+
+    id: str
+    """Stable over episodes and restarts: a hash of name, check and entity."""
+    name: str
+    check: str
+    entity: str
+    state: State
+    severity: Status
+    since: datetime
+    """Start of the breach."""
+    message: str
+    """The last judged result's line for people: value and bound."""
+    judged_at: datetime
+    """Last result that was not UNKNOWN."""
+    changed_at: datetime
+    """Last change that somebody may have to be told of: fired, worsened, resolved."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    warning: Streak | None = None
+    critical: Streak | None = None
+    clear_since: datetime | None = None
+    stale_since: datetime | None = None
+    fired_at: datetime | None = None
+    """Start of the latest episode of firing."""
+    resolved_at: datetime | None = None
+    """End of the latest episode of firing."""
+    ended_because: str = ""
+    evidence: tuple[str, ...] = ()
+    """What was seen when it fired, a line each, such as the top processes."""
+
+    @property
+    def is_open(self) -> bool:
+        """Pending, firing or recovering."""
+        return self.state is not State.RESOLVED
+
+    @property
+    def is_firing(self) -> bool:
+        """Firing to the outside; recovering counts."""
+        return self.state in (State.FIRING, State.RECOVERING)
+
+    @property
+    def title(self) -> str:
+        """Name for people: the alert's, the check's when that differs, the entity."""
+        parts = [self.name] if self.name == self.check else [self.name, self.check]
+        return " / ".join([*parts, self.entity] if self.entity else parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One change of one alert, as it goes to the log. ``alert`` is how it stands afterwards."""
+
+    at: datetime
+    change: Change
+    alert: Alert
+    reason: str
+
+
+Step = tuple[Alert | None, Transition | None]
+"""The alert afterwards (None is ok, without a past), and what changed."""
+
+
+def alert_id(name: str, check: str, entity: str) -> str:
+    """Return the identity of an alert: ten hexadecimal digits that an operator can type."""
+    return hashlib.sha256(f"{name}\0{check}\0{entity}".encode()).hexdigest()[:10]
+
+
+def advance(alert: Alert | None, result: Result, policy: Policy, now: datetime) -> Step:
+    """Return what ``alert`` becomes by ``result``, and the transition if that is one. None is ok, without a past."""
+    standing = alert if alert is not None and alert.is_open else None
+    if result.status in (Status.UNKNOWN, Status.ABSENT):
+        if standing is None:
+            return alert, None
+        if result.status is Status.UNKNOWN or (standing.is_firing and standing.entity in policy.configured):
+            return _stale(standing, result, now)
+        return close(standing, now, "gone")
+    broken = standing is not None and now - standing.judged_at > policy.longest_gap
+    if result.status is Status.OK:
+        return (alert, None) if standing is None else _clear(standing, result, policy, now, broken)
+    if standing is not None and standing.is_firing:
+        return _still_bad(standing, result, policy, now, broken)
+    return _bad(alert, result, policy, now, broken)
+
+
+def close(alert: Alert, now: datetime, because: str) -> Step:
+    """End an alert for a reason other than a good result: ``gone``, ``no longer configured``. Ended ones stay ended."""
+    if alert.state is State.RESOLVED:
+        return alert, None
+    if alert.state is State.PENDING:
+        return _drop(alert, now, because)
+    ended = replace(
+        alert, state=State.RESOLVED, warning=None, critical=None, clear_since=None, stale_since=None,
+        resolved_at=now, changed_at=now, ended_because=because,
+    )  # fmt: skip
+    return ended, Transition(now, Change.RESOLVED, ended, because)
+
+
+def no_data_policy(policy: Policy) -> Policy:
+    """The policy under which a check's UNKNOWN results become ``CheckNoData``: three in a row, then a warning."""
+    return replace(
+        policy, name=NO_DATA, warning_for=timedelta(0), critical_for=timedelta(0), keep_firing_for=timedelta(0),
+        min_samples=_NO_DATA_SAMPLES, configured=frozenset(), on_critical=None, waits_for_load=False,
+    )  # fmt: skip
+
+
+def no_data_result(result: Result) -> Result:
+    """The result as ``CheckNoData`` sees it: bad when UNKNOWN, otherwise good."""
+    if result.status is Status.UNKNOWN:
+        return replace(result, status=Status.WARNING, message=f"cannot be judged: {result.message}")
+    return replace(result, status=Status.OK)
+
+
+def _bad(alert: Alert | None, result: Result, policy: Policy, now: datetime, broken: bool) -> Step:
+    """A bad result of something that does not fire yet."""
+    pending = alert if alert is not None and alert.state is State.PENDING else None
+    earlier = None if broken else pending
+    warning = _lengthen(earlier.warning if earlier else None, result, Status.WARNING)
+    critical = _lengthen(earlier.critical if earlier else None, result, Status.CRITICAL)
+    assert warning is not None
+    begun = Alert(
+        id=alert_id(policy.name, result.check, result.entity), name=policy.name, check=result.check,
+        entity=result.entity, state=State.PENDING, severity=result.status, since=warning.since, message=result.message,
+        judged_at=now, changed_at=alert.changed_at if alert else now, labels={**policy.labels, **result.labels},
+        warning=warning, critical=critical, fired_at=alert.fired_at if alert else None,
+        resolved_at=alert.resolved_at if alert else None, ended_because=alert.ended_because if alert else "",
+    )  # fmt: skip
+    severity = Status.WARNING
+    if _is_ripe(critical, policy.critical_for, policy, now):
+        severity = Status.CRITICAL
+    elif not _is_ripe(warning, policy.warning_for, policy, now):
+        return begun, None if pending else Transition(now, Change.PENDING, begun, result.message)
+    fired = replace(
+        begun, state=State.FIRING, severity=severity, fired_at=now, changed_at=now, resolved_at=None, ended_because=""
+    )
+    return fired, Transition(now, Change.FIRED, fired, result.message)
+
+
+def _still_bad(alert: Alert, result: Result, policy: Policy, now: datetime, broken: bool) -> Step:
+    """A bad result of something that fires or recovers."""
+    critical = _lengthen(None if broken else alert.critical, result, Status.CRITICAL)
+    stays_critical = result.status is Status.CRITICAL and alert.severity is Status.CRITICAL
+    ripe = stays_critical or _is_ripe(critical, policy.critical_for, policy, now)
+    severity = Status.CRITICAL if ripe else Status.WARNING
+    change = None
+    if severity > alert.severity:
+        change = Change.WORSENED
+    elif alert.state is State.RECOVERING:
+        change = Change.RETURNED
+    elif severity < alert.severity:
+        change = Change.EASED
+    after = replace(
+        alert, state=State.FIRING, severity=severity, message=result.message, judged_at=now,
+        warning=_lengthen(None if broken else alert.warning, result, Status.WARNING), critical=critical,
+        clear_since=None, stale_since=None, changed_at=now if change is Change.WORSENED else alert.changed_at,
+        labels={**policy.labels, **result.labels},
+    )  # fmt: skip
+    return after, Transition(now, change, after, result.message) if change else None
+
+
+def _clear(alert: Alert, result: Result, policy: Policy, now: datetime, broken: bool) -> Step:
+    """A good result of something pending, firing or recovering."""
+    if alert.state is State.PENDING:
+        return _drop(alert, now, result.message)
+    since = result.at if alert.clear_since is None or broken else min(alert.clear_since, result.at)
+    after = replace(
+        alert, state=State.RECOVERING, message=result.message, judged_at=now, warning=None, critical=None,
+        clear_since=since, stale_since=None,
+    )  # fmt: skip
+    if now - since >= policy.keep_firing_for:
+        return close(after, now, "recovered")
+    return after, Transition(now, Change.RECOVERING, after, result.message) if alert.state is State.FIRING else None
+
+
+def _stale(alert: Alert, result: Result, now: datetime) -> Step:
+    """No word about an open alert. A wait for recovery ends, since clear without a break is what it waited for."""
+    if alert.state is State.PENDING or alert.stale_since is not None:
+        return alert, None
+    after = replace(alert, state=State.FIRING, clear_since=None, stale_since=result.at)
+    return after, Transition(now, Change.STALE, after, result.message)
+
+
+def _drop(alert: Alert, now: datetime, because: str) -> Step:
+    """End a pending alert. One that fired before goes back to resolved: somebody may still be owed that news."""
+    if alert.resolved_at is None:
+        return None, Transition(now, Change.CLEARED, alert, because)
+    ended = replace(alert, state=State.RESOLVED, warning=None, critical=None, judged_at=now)
+    return ended, Transition(now, Change.CLEARED, ended, because)
+
+
+def _lengthen(streak: Streak | None, result: Result, level: Status) -> Streak | None:
+    """Count a judged result. A clock that stepped back moves the start with it, so that no wait outlasts the step."""
+    if result.status < level:
+        return None
+    return Streak(min(streak.since, result.at), streak.samples + 1) if streak else Streak(result.at, 1)
+
+
+def _is_ripe(streak: Streak | None, lasting: timedelta, policy: Policy, now: datetime) -> bool:
+    return streak is not None and streak.samples >= policy.min_samples and now - streak.since >= lasting

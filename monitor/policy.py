@@ -1,0 +1,48 @@
+"""From a check's settings to the policy under which its results become alerts.
+
+Refuses to judge anything: it only says which parts of the settings alerting goes by, and what they mean for each type
+of check where the type decides (what counts as named by the operator, what our own jobs explain).
+"""
+
+from datetime import timedelta
+
+from config.checks import ActionSettings, CheckBase, CheckSettings, DiskIoCheck, NetworkCheck
+from config.units import parse_duration
+from monitor.alerting import ActionPolicy, Policy
+
+_EXPLAINED_BY_OUR_LOAD = frozenset({"cpu", "load", "disk_io", "network"})
+_DISCOVERED = frozenset({"swap", "temperature", "fans", "disk_io", "network"})
+"""Types that watch whatever the machine has; an entity of theirs may go without harm unless it was named."""
+
+
+def policy_of(settings: CheckSettings) -> Policy:
+    """Return the policy of one configured check."""
+    return Policy(
+        name=settings.name,
+        check=settings.name,
+        every=settings.every,
+        warning_for=settings.for_,
+        critical_for=settings.for_,
+        keep_firing_for=settings.keep_firing_for,
+        min_samples=settings.min_samples,
+        configured=_configured(settings),
+        labels=settings.labels,
+        runbook=settings.runbook,
+        depends_on=tuple(settings.depends_on),
+        waits_for_load=settings.type in _EXPLAINED_BY_OUR_LOAD,
+        on_critical=action_of(settings.on_critical) if settings.on_critical else None,
+    )
+
+
+def action_of(settings: ActionSettings) -> ActionPolicy:
+    """Return a command with its cap as numbers: ``1 per 1h`` is one in an hour."""
+    limit, _, period = settings.at_most.partition(" per ")
+    return ActionPolicy(settings.run, int(limit), max(parse_duration(period), timedelta(milliseconds=1)))
+
+
+def _configured(settings: CheckBase) -> frozenset[str]:
+    if isinstance(settings, DiskIoCheck):
+        return frozenset(settings.devices)
+    if isinstance(settings, NetworkCheck):
+        return frozenset(settings.interfaces)
+    return frozenset() if getattr(settings, "type", "") in _DISCOVERED else frozenset({""})
