@@ -99,7 +99,7 @@ class CpuCheck(CheckBase):
 
 
 class LoadCheck(CheckBase):
-    """Load averages. Main reading `load5_per_core`; also `load1`, `load5`, `load15`."""
+    """Load averages. Main reading `load5_per_core` (ratio; 1 is a full machine); also `load1`, `load5`, `load15`."""
 
     type: Literal["load"]
 
@@ -257,7 +257,7 @@ CheckSettings = Annotated[
 
 READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "cpu": {"used": "ratio", "user": "ratio", "system": "ratio", "iowait": "ratio", "steal": "ratio"},
-    "load": {"load5_per_core": "count", "load1": "count", "load5": "count", "load15": "count"},
+    "load": {"load5_per_core": "ratio", "load1": "count", "load5": "count", "load15": "count"},
     "memory": {"used": "ratio", "available_bytes": "bytes", "total_bytes": "bytes"},
     "swap": {
         "used": "ratio",
