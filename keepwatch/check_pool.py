@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from queue import SimpleQueue
 
-from monitor.check import Check, run_check
-
+from monitor.check import Before, Check, given_up, run_check
 from monitor.result import Result, Status
 
 log = logging.getLogger(__name__)
@@ -54,7 +53,7 @@ class CheckPool:
         self._order = itertools.count()
         self._running: dict[str, _Run] = {}
         self._current: dict[str, Check] = {}
-        self._statuses: dict[str, dict[str, Status]] = {}
+        self._last: dict[str, Before] = {}
         self._threads = 0
         self.stuck = 0
         """Seats written off that have not come back."""
@@ -70,8 +69,8 @@ class CheckPool:
         self._current = {check.name: check for check in checks}
         self._heap = [(now, next(self._order), check) for check in self._current.values()]
         heapq.heapify(self._heap)
-        known = {name: dict(by_entity) for name, by_entity in (statuses or {}).items()} | self._statuses
-        self._statuses = {name: known[name] for name in self._current if name in known}
+        known: dict[str, Before] = dict(statuses or {}) | self._last
+        self._last = {name: known[name] for name in self._current if name in known}
 
     @property
     def idle_seconds(self) -> float:
@@ -103,7 +102,7 @@ class CheckPool:
                 self.stuck -= 1
                 log.warning("stuck check returned", extra={"check": run.check.name})
             if self._current.get(run.check.name) is run.check:
-                self._statuses[run.check.name] = {r.entity: r.status for r in run.results}
+                self._last[run.check.name] = {result.entity: result for result in run.results}
                 results += run.results
         if lags:
             self.lag_seconds = max(lags)
@@ -127,8 +126,7 @@ class CheckPool:
             run.given_up = True
             self.stuck += 1
             log.error("check stuck", extra={"check": check.name, "seconds": round(now - run.started)})
-            message = f"no answer after {limit:.0f} s: the probe is stuck in the system and cannot be ended"
-            results.append(Result(check.name, "", Status.UNKNOWN, message, self._clock(), now - run.started))
+            results += given_up(check, self._last.get(check.name, {}), self._clock(), now - run.started)
         return results
 
     def _add_seat(self) -> None:
@@ -138,12 +136,12 @@ class CheckPool:
     def _sit(self) -> None:
         while (run := self._work.get()) is not None:
             run.started = self._monotonic()
-            run.results = run_check(run.check, self._statuses.get(run.check.name, {}), self._clock)
+            run.results = run_check(run.check, self._last.get(run.check.name, {}), self._clock)
             self._done.put(run)
 
 
 def _next_turn(check: Check, planned: float, now: float) -> float:
-    """Return the next moment of the check's rhythm after ``now``: a phase fixed by its name, so that checks spread evenly."""
+    """Return the next moment of the check's rhythm; its phase is fixed by its name, so that checks spread evenly."""
     every = check.every.total_seconds()
     phase = zlib.crc32(check.name.encode()) % max(1, int(every))
     turns = (now - phase) // every + 1

@@ -65,7 +65,8 @@ class JobRunner:
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         letter = pickle.dumps((order, settings, str(self._state_dir)))
         try:
             process.stdin.write(len(letter).to_bytes(4, "big") + letter)

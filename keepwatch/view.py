@@ -66,7 +66,7 @@ class RunView:
     kind: str
     repository: str
     outcome: str
-    """``running``, ``succeeded``, ``partial``, ``failed`` or ``interrupted``; for drills ``passed`` or ``inconclusive``."""
+    """``running``, ``succeeded``, ``partial``, ``failed``, ``interrupted``; for drills ``passed``, ``inconclusive``."""
     started_at: datetime
     ended_at: datetime | None
     message: str = ""
@@ -152,6 +152,8 @@ class RepositoryView:
     problem: str | None = None
     duties: tuple[DutyView, ...] = ()
     """``verify`` and ``prune``, where scheduled."""
+    configured_at: datetime | None = None
+    """When it first stood in the settings; freshness of its duties counts from here on day one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configurati
 StateOption = Annotated[Path | None, typer.Option("--state-dir", help="State directory.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RepositoryOption = Annotated[
-    str | None, typer.Option("--repository", help="Which repository; needed when there are several.", show_default=False)
+    str | None, typer.Option("--repository", help="Which one; needed when there are several.", show_default=False)
 ]
 UrlOption = Annotated[
     str | None,
@@ -80,7 +80,7 @@ class Setup:
             if name not in known:
                 raise UsageError(f"no job is named {name}", hint=f"configured: {', '.join(known) or 'none'}")
         if not known:
-            raise UsageError("no job is configured", hint="add a [jobs.NAME] section; `keepwatch config init` shows how")
+            raise UsageError("no job is configured", hint="add a [jobs.NAME] section, as `keepwatch config init` shows")
         return list(names) if names else known
 
 

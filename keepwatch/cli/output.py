@@ -63,6 +63,7 @@ class ProgressPrinter:
         self._json = as_json and not quiet
 
     def __call__(self, progress: Progress) -> None:
+        """Show how far it is."""
         if self._json:
             print(json.dumps(_plain(progress)), file=sys.stderr, flush=True)
         elif self._bar:

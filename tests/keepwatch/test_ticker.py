@@ -10,7 +10,7 @@ class Clocks:
     """Wall and monotonic time that a test moves; `schedule` reads the wall clock of its own module."""
 
     def __init__(self, monkeypatch):
-        self.wall = datetime(2026, 10, 25, 2, 59, 50)
+        self.wall = datetime(2026, 10, 25, 2, 59, 50)  # noqa: DTZ001 - what `schedule` reads is naive
         self.steady = 1000.0
         clocks = self
 

@@ -1,0 +1,142 @@
+"""Lets the monitor watch the backups: turns what is known of jobs and repositories into results for the alert engine.
+
+The one place where both halves meet. Pure: views in, results out. Everything here is judged on *age*, since a job that
+never runs reports no failure, and on the day of installation nothing is overdue yet.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+
+from config.units import format_duration, format_size
+from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
+from monitor.alerting import Policy
+from monitor.result import Reading, Result, Status
+
+EVERY = timedelta(seconds=30)
+"""How often the daemon looks."""
+
+_LOW_SPACE_BYTES = 1 << 30
+_LOW_SPACE_SHARE = 0.1
+"""A destination is short of space below a tenth of what it holds already, or below a gibibyte."""
+
+
+def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Policy]:
+    """Return the alert policies of these results, by check name. They fire at once: what they judge has lasted."""
+    found = [
+        *(_policy(_backup(job), "backup-overdue") for job in jobs),
+        *(_policy(_drill(job), "drill-failed") for job in jobs),
+        *(_policy(_repository(name), "repository-problem") for name in repositories),
+        _policy("keepwatch", "keepwatch-itself"),
+    ]
+    return {policy.check: policy for policy in found}
+
+
+def results(
+    jobs: Iterable[JobView], repositories: Iterable[RepositoryView], problems: Mapping[str, str | None], now: datetime
+) -> list[Result]:
+    """Judge everything once. ``problems``: what is wrong with the daemon itself, by part; None for a sound part."""
+    found: list[Result] = []
+    for job in jobs:
+        found += [_judge_backup(job, repository, now) for repository in job.repositories]
+        if any(duty.kind == "drill" for duty in job.duties):
+            found.append(_judge_drill(job, now))
+    found += [_judge_repository(repository, now) for repository in repositories]
+    for part, problem in problems.items():
+        status = Status.CRITICAL if problem else Status.OK
+        found.append(Result("keepwatch", part, status, problem or "sound", now, 0.0))
+    return found
+
+
+def _judge_backup(job: JobView, repository: str, now: datetime) -> Result:
+    duties = [d for d in job.duties if d.repository == repository and d.kind in ("full", "incremental")]
+    if not duties:
+        return Result(_backup(job.name), repository, Status.OK, "not scheduled", now, 0.0)
+    saved_at = max((d.last_success_at for d in duties if d.last_success_at), default=None)
+    age = (now - (saved_at or job.configured_at)).total_seconds()
+    limit = min(d.max_age_seconds for d in duties)
+    reading = Reading("age", age, "seconds", repository)
+    if age > limit:
+        what = f"last good backup {format_duration(age)} ago" if saved_at else "no good backup yet"
+        message = f"{what}, allowed {format_duration(limit)}{_reason(job)}"
+        return Result(_backup(job.name), repository, Status.CRITICAL, message, now, 0.0, (reading,))
+    last = job.last_backup
+    if last and last.repository == repository and last.outcome in ("failed", "partial"):
+        message = f"last {last.kind} backup {last.outcome}: {last.message}"
+        return Result(_backup(job.name), repository, Status.WARNING, message, now, 0.0, (reading,))
+    message = f"saved {format_duration(age)} ago" if saved_at else "first backup to come"
+    return Result(_backup(job.name), repository, Status.OK, message, now, 0.0, (reading,))
+
+
+def _judge_drill(job: JobView, now: datetime) -> Result:
+    duty = next(d for d in job.duties if d.kind == "drill")
+    last = job.last_drill
+    age = (now - (duty.last_success_at or job.configured_at)).total_seconds()
+    if last and last.verdict == "FAILED":
+        return _drill_result(job, Status.CRITICAL, f"restore drill failed: {last.message}", now, last)
+    if age > duty.max_age_seconds:
+        what = f"last passed drill {format_duration(age)} ago" if duty.last_success_at else "no drill passed yet"
+        return _drill_result(job, Status.CRITICAL, f"{what}, allowed {_allowed(duty)}", now, last)
+    if last and last.verdict == "INCONCLUSIVE":
+        return _drill_result(job, Status.WARNING, f"restore drill inconclusive: {last.message}", now, last)
+    if last and job.rto_seconds and last.rto_seconds and last.rto_seconds > job.rto_seconds:
+        message = f"restore took {format_duration(last.rto_seconds)}, promised {format_duration(job.rto_seconds)}"
+        return _drill_result(job, Status.WARNING, message, now, last)
+    if last and job.rpo_seconds and last.rpo_seconds and last.rpo_seconds > job.rpo_seconds:
+        message = (
+            f"the data that came back was {format_duration(last.rpo_seconds)} old,"
+            f" promised {format_duration(job.rpo_seconds)}"
+        )
+        return _drill_result(job, Status.WARNING, message, now, last)
+    message = f"passed {format_duration(age)} ago" if duty.last_success_at else "first drill to come"
+    return _drill_result(job, Status.OK, message, now, last)
+
+
+def _drill_result(job: JobView, status: Status, message: str, now: datetime, last: DrillView | None) -> Result:
+    measured = last.rto_seconds if last else None
+    readings = (Reading("rto", measured, "seconds"),) if measured is not None else ()
+    return Result(_drill(job.name), "", status, message, now, 0.0, readings)
+
+
+def _judge_repository(repository: RepositoryView, now: datetime) -> Result:
+    name = _repository(repository.name)
+    if repository.problem:
+        return Result(name, "", Status.CRITICAL, repository.problem, now, 0.0)
+    for duty in repository.duties:
+        since = duty.last_success_at
+        if duty.kind == "verify" and since and duty.max_age_seconds < (now - since).total_seconds():
+            message = f"last verified {format_duration(now - since)} ago, allowed {_allowed(duty)}"
+            return Result(name, "", Status.WARNING, message, now, 0.0)
+    free = repository.free_bytes
+    if free is not None:
+        reading = Reading("free_bytes", free, "bytes")
+        needed = max(_LOW_SPACE_BYTES, _LOW_SPACE_SHARE * (repository.size_bytes or 0))
+        if free < needed:
+            message = f"{format_size(free)} free where it lies, at least {format_size(needed)} wanted"
+            return Result(name, "", Status.WARNING, message, now, 0.0, (reading,))
+        return Result(name, "", Status.OK, f"{format_size(free)} free", now, 0.0, (reading,))
+    return Result(name, "", Status.OK, "sound, as far as looked at", now, 0.0)
+
+
+def _policy(check: str, runbook: str) -> Policy:
+    return Policy(check, check, EVERY, configured=frozenset(), runbook=runbook)
+
+
+def _backup(job: str) -> str:
+    return f"backup {job}"
+
+
+def _drill(job: str) -> str:
+    return f"drill {job}"
+
+
+def _repository(name: str) -> str:
+    return f"repository {name}"
+
+
+def _allowed(duty: DutyView) -> str:
+    return format_duration(duty.max_age_seconds)
+
+
+def _reason(job: JobView) -> str:
+    last = job.last_backup
+    return f"; last run {last.outcome}: {last.message}" if last and last.outcome != "succeeded" else ""
