@@ -23,7 +23,7 @@ OVERHEAD_BYTES: Final = IV_BYTES + MAC_BYTES
 
 @dataclass(frozen=True, slots=True)
 class MasterKey:
-    """The three secrets that seal everything: 32 bytes for AES-256; for the MAC, 16 for its AES-128 and 16 for ``r``."""
+    """The three secrets that seal everything: 32 bytes for AES-256; for the MAC, 16 of AES-128 and 16 of ``r``."""
 
     encrypt: bytes = field(repr=False)
     mac_k: bytes = field(repr=False)

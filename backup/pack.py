@@ -1,0 +1,280 @@
+"""Packs: files of about 16 MiB that hold many sealed blobs and, at their end, the sealed header that names them.
+
+::
+
+    blob | blob | ... | sealed header | length of the sealed header, 4 bytes little-endian
+
+The format is restic's (doc/design.rst, "Pack Format"). A pack holds blobs of one kind only. A builder opens and hashes
+again everything it sealed before it gives a pack away, so that a flipped bit in this machine's memory is found before
+the only good copy is gone. It stores nothing and knows no index; it is made to run in worker processes, which put the
+pack and send the small `PackRecord` home.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import zstandard
+
+from backup.crypto import OVERHEAD_BYTES, MasterKey, Sealer
+from backup.errors import CorruptData
+from backup.storage.base import Buffer, FileKind, Storage
+
+TARGET_BYTES: Final = 16 * 2**20
+HEADER_MOST_BYTES: Final = 16 * 2**20
+LENGTH_BYTES: Final = 4
+SMALLEST_PACK_BYTES: Final = 37 + OVERHEAD_BYTES + LENGTH_BYTES
+
+_PLAIN: Final = struct.Struct("<BI32s")
+_COMPRESSED: Final = struct.Struct("<BII32s")
+_LENGTH: Final = struct.Struct("<I")
+_COMPRESSED_TYPE: Final = 2
+
+
+class BlobKind(IntEnum):
+    """What a blob is; the number is the type byte of an uncompressed blob in a pack header."""
+
+    DATA = 0
+    TREE = 1
+
+
+class BlobEntry(NamedTuple):
+    """One blob of a pack. A named tuple: one run makes a million of them, and a dataclass costs four times as much."""
+
+    kind: BlobKind
+    id: bytes
+    """SHA-256 of the plaintext."""
+    offset: int
+    length: int
+    """Sealed bytes in the pack."""
+    uncompressed_length: int
+    """Bytes before compression; 0 when the blob is stored as it is."""
+
+    @property
+    def plain_length(self) -> int:
+        """Bytes of the plaintext."""
+        return self.uncompressed_length or self.length - OVERHEAD_BYTES
+
+    @property
+    def header_length(self) -> int:
+        """Bytes that this entry takes in the header."""
+        return _COMPRESSED.size if self.uncompressed_length else _PLAIN.size
+
+
+@dataclass(frozen=True, slots=True)
+class PackRecord:
+    """What the index needs to know of a stored pack: its name and its plain header, about 40 bytes a blob."""
+
+    id: str
+    header: bytes
+
+    def entries(self) -> list[BlobEntry]:
+        """Give the blobs in the order in which they lie. Raises CorruptData."""
+        return parse_header(self.header)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedPack:
+    """A whole pack, ready to be put under ``id``."""
+
+    id: str
+    size: int
+    buffers: tuple[bytes, ...]
+    header: bytes
+
+    @property
+    def record(self) -> PackRecord:
+        """The part that is to be sent to whoever keeps the index."""
+        return PackRecord(self.id, self.header)
+
+
+def blob_id(plaintext: Buffer) -> bytes:
+    """Name a blob: SHA-256 of its plaintext."""
+    return hashlib.sha256(plaintext).digest()
+
+
+def pack_size(entries: Iterable[BlobEntry]) -> int:
+    """Compute the exact size of a pack with these entries: blobs, header, its sealing and its length."""
+    return sum(entry.length + entry.header_length for entry in entries) + OVERHEAD_BYTES + LENGTH_BYTES
+
+
+def parse_header(header: bytes) -> list[BlobEntry]:
+    """Read a plain header. Raises CorruptData when a type is unknown or the last entry is torn."""
+    entries, position, offset = [], 0, 0
+    try:
+        while position < len(header):
+            kind = header[position]
+            if kind >= _COMPRESSED_TYPE:
+                kind, length, plain_length, name = _COMPRESSED.unpack_from(header, position)
+                position += _COMPRESSED.size
+                kind -= _COMPRESSED_TYPE
+                if not plain_length:
+                    raise CorruptData("could not read a pack header: a compressed blob of no bytes")
+            else:
+                kind, length, name = _PLAIN.unpack_from(header, position)
+                position += _PLAIN.size
+                plain_length = 0
+            entries.append(BlobEntry(BlobKind(kind), name, offset, length, plain_length))
+            offset += length
+    except (struct.error, ValueError) as error:
+        raise CorruptData(f"could not read a pack header: {error}") from error
+    return entries
+
+
+def format_header(entries: Iterable[BlobEntry]) -> bytes:
+    """Write the plain header of a pack with these entries, which lie in this order without gaps."""
+    return b"".join(
+        _COMPRESSED.pack(_COMPRESSED_TYPE + entry.kind, entry.length, entry.uncompressed_length, entry.id)
+        if entry.uncompressed_length
+        else _PLAIN.pack(entry.kind, entry.length, entry.id)
+        for entry in entries
+    )
+
+
+def split_pack(content: bytes) -> tuple[memoryview, memoryview]:
+    """Split a whole pack into its blobs and its sealed header. Raises CorruptData when the length cannot be right."""
+    if len(content) < SMALLEST_PACK_BYTES:
+        raise CorruptData(f"could not read a pack of {len(content)} bytes: too short")
+    (length,) = _LENGTH.unpack_from(content, len(content) - LENGTH_BYTES)
+    end = len(content) - LENGTH_BYTES
+    if not OVERHEAD_BYTES < length <= min(end, HEADER_MOST_BYTES + OVERHEAD_BYTES):
+        raise CorruptData(f"could not read a pack of {len(content)} bytes: it claims a header of {length} bytes")
+    view = memoryview(content)
+    return view[: end - length], view[end - length : end]
+
+
+def read_header(storage: Storage, sealer: Sealer, name: str, size: int) -> list[BlobEntry]:
+    """Read the entries of a stored pack of ``size`` bytes from its header. Raises CorruptData, StorageError."""
+    guess = min(size, 64 * 1024)
+    tail = storage.get(FileKind.DATA, name, size - guess, guess)
+    try:
+        if len(tail) != guess or size < SMALLEST_PACK_BYTES:
+            raise CorruptData(f"it has not the {size} bytes it should have")
+        needed = _LENGTH.unpack_from(tail, len(tail) - LENGTH_BYTES)[0] + LENGTH_BYTES
+        if guess < needed <= min(size, HEADER_MOST_BYTES + OVERHEAD_BYTES + LENGTH_BYTES):
+            tail = storage.get(FileKind.DATA, name, size - needed, needed)
+        entries = parse_header(sealer.open(split_pack(tail)[1]))
+        if pack_size(entries) != size:
+            raise CorruptData(f"its header names {pack_size(entries)} bytes, and it has {size}")
+    except CorruptData as error:
+        raise CorruptData(f"could not read the header of pack {name[:8]}: {error}", name=name) from error
+    return entries
+
+
+class BlobCodec:
+    """Compresses and seals single blobs, and back. Keeps contexts, so each thread needs its own.
+
+    A blob that compression does not make smaller is stored as it is: readers then save the attempt to expand it.
+    """
+
+    def __init__(self, key: MasterKey, *, level: int = 3) -> None:
+        self._sealer = Sealer(key)
+        self._compressor = zstandard.ZstdCompressor(level=level)
+        self._decompressor = zstandard.ZstdDecompressor()
+
+    def encode(self, plaintext: Buffer) -> tuple[bytes, int]:
+        """Give the sealed blob and its uncompressed length, which is 0 when it was not compressed."""
+        smaller = self._compressor.compress(plaintext)
+        if len(smaller) < len(plaintext):
+            return self._sealer.seal(smaller), len(plaintext)
+        return self._sealer.seal(plaintext), 0
+
+    def decode(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes:
+        """Open a blob and prove that it is the one named. Raises CorruptData."""
+        try:
+            plain = self._sealer.open(sealed)
+            if uncompressed_length:
+                if zstandard.frame_content_size(plain) not in {uncompressed_length, -1}:
+                    raise CorruptData("its length is not the one that the index gives")
+                plain = self._decompressor.decompress(plain, max_output_size=uncompressed_length)
+        except (CorruptData, zstandard.ZstdError) as error:
+            raise CorruptData(f"could not read blob {name.hex()[:8]}: {error}", name=name.hex()) from error
+        if hashlib.sha256(plain).digest() != name:
+            reason = "the content does not match the name"
+            raise CorruptData(f"could not read blob {name.hex()[:8]}: {reason}", name=name.hex())
+        return plain
+
+    def open_header(self, sealed: Buffer) -> list[BlobEntry]:
+        """Open and parse a sealed pack header. Raises CorruptData."""
+        return parse_header(self._sealer.open(sealed))
+
+    def seal_header(self, header: bytes) -> bytes:
+        """Seal a plain pack header and prove that it opens."""
+        sealed = self._sealer.seal(header)
+        if self._sealer.open(sealed) != header:
+            raise CorruptData("could not finish a pack: its header does not open as it was; suspect the memory")
+        return sealed
+
+
+class PackBuilder:
+    """Collects blobs of one kind until a pack is full. Not for several threads at once."""
+
+    def __init__(
+        self, key: MasterKey, kind: BlobKind, *, level: int = 3, target_bytes: int = TARGET_BYTES
+    ) -> None:
+        self.kind = kind
+        self._codec = BlobCodec(key, level=level)
+        self._target_bytes = target_bytes
+        self._clear()
+
+    def _clear(self) -> None:
+        self._entries: list[BlobEntry] = []
+        self._buffers: list[bytes] = []
+        self._hash = hashlib.sha256()
+        self.size = 0
+        """Bytes of sealed blobs so far."""
+
+    @property
+    def count(self) -> int:
+        """Blobs so far."""
+        return len(self._entries)
+
+    @property
+    def full(self) -> bool:
+        """Whether the pack has reached its target size, or its header the most it may have."""
+        return self.size >= self._target_bytes or len(self._entries) >= HEADER_MOST_BYTES // _COMPRESSED.size - 1
+
+    def add(self, name: bytes, plaintext: Buffer) -> int:
+        """Compress, seal and prove one blob; gives its sealed bytes.
+
+        Raises CorruptData when the plaintext is not the one named or does not come back from what was sealed.
+        """
+        sealed, uncompressed_length = self._codec.encode(plaintext)
+        self._codec.decode(sealed, name, uncompressed_length)
+        self._append(name, sealed, uncompressed_length)
+        return len(sealed)
+
+    def add_sealed(self, name: bytes, sealed: bytes, uncompressed_length: int) -> None:
+        """Take a blob over from another pack of the same repository, after proving it. Raises CorruptData."""
+        self._codec.decode(sealed, name, uncompressed_length)
+        self._append(name, sealed, uncompressed_length)
+
+    def _append(self, name: bytes, sealed: bytes, uncompressed_length: int) -> None:
+        self._entries.append(BlobEntry(self.kind, name, self.size, len(sealed), uncompressed_length))
+        self._buffers.append(sealed)
+        self._hash.update(sealed)
+        self.size += len(sealed)
+
+    def finish(self) -> FinishedPack:
+        """Close the pack and begin an empty one. Raises ValueError when there is no blob."""
+        if not self._entries:
+            raise ValueError("a pack without blobs")
+        header = format_header(self._entries)
+        sealed = self._codec.seal_header(header)
+        end = _LENGTH.pack(len(sealed))
+        self._hash.update(sealed)
+        self._hash.update(end)
+        buffers = (*self._buffers, sealed, end)
+        finished = FinishedPack(self._hash.hexdigest(), self.size + len(sealed) + len(end), buffers, header)
+        self._clear()
+        return finished
+
+
+def read_blobs(codec: BlobCodec, content: memoryview, entries: Iterable[BlobEntry]) -> Iterator[tuple[bytes, bytes]]:
+    """Decode blobs out of a piece of a pack that begins at offset 0; gives (id, plaintext). Raises CorruptData."""
+    for entry in entries:
+        sealed = content[entry.offset : entry.offset + entry.length]
+        yield entry.id, codec.decode(sealed, entry.id, entry.uncompressed_length)
