@@ -12,6 +12,9 @@ from config.model import AbsolutePath, Model, Name
 from config.threshold import Threshold
 from config.units import Duration
 
+WEB_ADDRESS = r"^https?://"
+AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
+
 
 class Bound(Model):
     """A threshold in its long form: which reading, where it raises, where it clears."""
@@ -59,7 +62,7 @@ class ActionSettings(Model):
 
     run: str
     """Shell command."""
-    at_most: str = Field("1 per 1h", pattern=r"^\d+ per \d+(ms|[smhdwy])$")
+    at_most: str = Field("1 per 1h", pattern=AT_MOST)
     """How often at most, such as '1 per 1h'."""
 
 
@@ -208,7 +211,7 @@ class HttpCheck(CheckBase):
     """
 
     type: Literal["http"]
-    url: Expandable = Field(pattern=r"^https?://")
+    url: Expandable = Field(pattern=WEB_ADDRESS)
     """Address."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     """Method."""

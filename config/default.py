@@ -4,8 +4,9 @@ It is TOML text, so that it loads by the same way as an operator's file and `kee
 It promises nothing that the machine may not have: probes without hardware report `absent`.
 """
 
-import json
 from pathlib import Path
+
+import tomli_w
 
 REPOSITORY = "repository"
 PASSWORD_FILE = "repository.password"  # noqa: S105 - a file's name
@@ -136,10 +137,14 @@ def text(state_dir: Path) -> str:
     }
     filled = _TEXT
     for mark, value in values.items():
-        filled = filled.replace(mark, json.dumps(value, ensure_ascii=False))
+        filled = filled.replace(mark, _as_toml(value))
     return filled
 
 
 def _as_pattern(path: Path) -> str:
     r"""Escape what gitignore patterns would read as wildcards (gitignore(5): ``* ? [ \``)."""
     return "".join(f"\\{letter}" if letter in "*?[\\" else letter for letter in str(path))
+
+
+def _as_toml(value: object) -> str:
+    return tomli_w.dumps({"value": value}).partition("= ")[2].strip()

@@ -4,15 +4,17 @@ Nothing here changes anything, and a configuration with any problem yields no se
 can never half apply.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from config import default
+from config.documents import Document, read
+from config.explain import explain
 from config.machine import STATE_DIR_VARIABLE, Machine
-from config.problems import ConfigProblems, Problem
+from config.problems import ConfigProblems
+from config.references import reference_problems
 from config.settings import Settings
 
 CONFIG_VARIABLE = "KEEPWATCH_CONFIG"
@@ -44,15 +46,44 @@ def load(
     The result is whole: ``settings.daemon`` has ``state_dir`` (argument, $KEEPWATCH_STATE_DIR, the file, the
     machine's default, in this order), ``host`` and ``timezone`` filled in. ``machine`` is looked at unless given.
     """
+    return load_document(path, environ=environ, state_dir=state_dir, machine=machine)[0]
+
+
+def load_document(
+    path: Path | None,
+    *,
+    environ: Mapping[str, str],
+    state_dir: Path | None = None,
+    machine: Machine | None = None,
+) -> tuple[Settings, Document]:
+    """Do what :func:`load` does, and return with the settings what was written and where."""
     machine = machine or Machine.here(environ)
-    override = state_dir or (Path(environ[STATE_DIR_VARIABLE]) if environ.get(STATE_DIR_VARIABLE) else None)
-    text = path.read_text() if path else default.text(override or machine.state_dir)
-    data = tomllib.loads(text)
-    daemon = {"host": machine.host, "timezone": machine.timezone, "state_dir": str(machine.state_dir)}
-    daemon |= data.get("daemon", {})
-    if override:
-        daemon["state_dir"] = str(override)
+    chosen = state_dir or (Path(environ[STATE_DIR_VARIABLE]) if environ.get(STATE_DIR_VARIABLE) else None)
+    chosen = chosen.absolute() if chosen else None
+    if path is not None:
+        document = read(path)
+    else:
+        document = Document()
+        document.add(default.text(chosen or machine.state_dir), None)
+    unread = bool(document.problems)
+    problems = document.problems
+    settings: Settings | None = None
     try:
-        return Settings.model_validate({**data, "daemon": daemon}, context={"environ": environ})
+        settings = Settings.model_validate(_with_machine(document, machine, chosen), context={"environ": environ})
     except ValidationError as errors:
-        raise ConfigProblems(Problem(path, None, str(e["loc"]), e["msg"]) for e in errors.errors()) from None
+        problems += [explain(error, document) for error in errors.errors(include_url=False)]
+    if not unread:  # a file that could not be read may hold what the others refer to
+        problems += reference_problems(document)
+    if problems or settings is None:
+        order = {file: index for index, file in enumerate(document.files)}
+        raise ConfigProblems(sorted(problems, key=lambda problem: (order.get(problem.file, 0), problem.line or 0)))
+    return settings, document
+
+
+def _with_machine(document: Document, machine: Machine, state_dir: Path | None) -> dict[str, object]:
+    """Return the document's data with the daemon's gaps filled in; what has the wrong type is left for validation."""
+    written = document.data.get("daemon", {})
+    if not isinstance(written, dict):
+        return document.data
+    daemon = {"host": machine.host, "timezone": machine.timezone, "state_dir": str(machine.state_dir), **written}
+    return {**document.data, "daemon": {**daemon, "state_dir": str(state_dir)} if state_dir else daemon}

@@ -5,9 +5,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$")]
+NAME = r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$"
+IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+Name = Annotated[str, Field(pattern=NAME)]
 """1 to 100 characters, no slash."""
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
 """1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit."""
 
 

@@ -7,16 +7,18 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 import datetime
 import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr
 
 from config.checks import CheckSettings
 from config.expansion import SecretText
 from config.jobs import JobSettings, RepositorySettings
 from config.model import AbsolutePath, Identifier, Model, Name
 from config.units import Duration
+
+LISTEN = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
 
 
 def _known_zone(name: str) -> str:
@@ -32,6 +34,18 @@ def _web_address(url: SecretStr) -> SecretStr:
     if not re.match(r"https?://", url.get_secret_value()):
         raise ValueError("must begin with http:// or https://")
     return url
+
+
+def _loopback(listen: str) -> str:
+    host, _, port = listen.rpartition(":")
+    if host.strip("[]") not in ("127.0.0.1", "localhost", "::1"):
+        raise ValueError(
+            "not a loopback address, and the page has no users or TLS of its own yet;"
+            " put a reverse proxy in front of 127.0.0.1"
+        )
+    if int(port) > 65_535:
+        raise ValueError("a port is at most 65535")
+    return listen
 
 
 class DaemonSettings(Model):
@@ -57,17 +71,8 @@ class DaemonSettings(Model):
 class WebSettings(Model):
     """The page, metrics and API."""
 
-    listen: str = Field("127.0.0.1:9750", pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$")
+    listen: Annotated[str, Field(pattern=LISTEN), AfterValidator(_loopback)] = "127.0.0.1:9750"
     """Address and port; loopback only."""
-
-    @model_validator(mode="after")
-    def _loopback(self) -> Self:
-        if self.host not in ("127.0.0.1", "localhost", "::1"):
-            raise ValueError(
-                f"{self.host} is not a loopback address, and the page has no users or TLS of its own yet;"
-                " put a reverse proxy in front of 127.0.0.1"
-            )
-        return self
 
     @property
     def host(self) -> str:

@@ -1,0 +1,130 @@
+"""Pydantic's findings in an operator's words: where it was written, what is wrong, what would be right.
+
+Pydantic knows models; an operator knows lines and keys. Nothing here judges a value; nothing here prints one that a
+secret may stand in.
+"""
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from config.checks import AT_MOST, WEB_ADDRESS
+from config.documents import Document
+from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
+from config.model import IDENTIFIER, NAME
+from config.positions import Path as Keys
+from config.problems import Problem
+from config.settings import LISTEN
+
+_LONGEST = 60
+
+FORMS: Mapping[str, str] = {
+    NAME: "must be 1 to 100 characters without a slash",
+    IDENTIFIER: "must be 1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first",
+    LISTEN: "must be an address and a port, such as 127.0.0.1:9750",
+    WEB_ADDRESS: "must begin with http:// or https://",
+    AT_MOST: "must be a number and a duration, such as '1 per 1h'",
+}
+"""What each pattern of the models asks for."""
+
+_WORDING: Mapping[str, str] = {
+    "string_type": "must be text in quotes",
+    "secret_type": "must be text in quotes",
+    "path_type": "must be a path in quotes",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "bool_type": "must be true or false, without quotes",
+    "list_type": "must be a list in brackets",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+}
+
+
+def explain(error: ErrorDetails, document: Document) -> Problem:
+    """Turn one of pydantic's errors about ``document`` into a problem."""
+    location = tuple(part for part in error["loc"] if part != "[key]")
+    keys, value = _as_written(location, document.data)
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            models = models_in(look_up(location[:-1])[0])
+            known = keys_of(models[0]) if models else []
+            return document.problem(keys, f"unknown key{suggestion(str(keys[-1]), known)}")
+        case "missing":
+            return document.problem(keys, f"is missing: {_description(location)}")
+        case "union_tag_not_found" | "union_tag_invalid" as kind:
+            tags = [tag for model in models_in(look_up(location)[0]) if (tag := tag_of(model))]
+            tag = str(context.get("tag", ""))
+            wrong = "is missing" if kind == "union_tag_not_found" else "unknown type"
+            got = json.dumps(tag, ensure_ascii=False) if tag else None
+            return document.problem((*keys, "type"), f"{wrong}, known are {', '.join(tags)}{nearest(tag, tags)}", got)
+        case "literal_error":
+            known = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
+            problem = f"must be {' or '.join(map(repr, known))}"
+        case "string_pattern_mismatch":
+            problem = FORMS.get(context["pattern"], f"must match {context['pattern']}")
+        case "value_error":
+            problem = str(context["error"])
+            value = None if isinstance(value, dict | list) else value  # the whole is judged there, not its kind
+        case kind:
+            wording = _WORDING.get(kind)
+            problem = wording.format(**context) if wording else error["msg"].replace("Input should", "must")
+    return document.problem(keys, problem, shown(value) if may_be_shown(look_up(location)[1]) else None)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return the nearest known name as an ending, or all of them when none is near."""
+    options = list(known)
+    return nearest(name, options) or (f"; known are {', '.join(options)}" if options else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?``, or nothing when no known name is near."""
+    options = list(known)
+    close = difflib.get_close_matches(name, options, n=1) or [o for o in options if o.lower() == name.lower()]
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def shown(value: object) -> str | None:
+    """Write a value for ``(got ...)``: scalars as TOML does, the rest by kind, long text shortened."""
+    kinds: tuple[tuple[type, Callable[[Any], str]], ...] = (
+        (dict, lambda _: "a table"),
+        (list, lambda _: "a list"),
+        (str, lambda text: json.dumps(text if len(text) <= _LONGEST else text[:_LONGEST] + "…", ensure_ascii=False)),
+        (bool, lambda flag: str(flag).lower()),
+        (object, str),
+    )
+    return None if value is None else next(write(value) for kind, write in kinds if isinstance(value, kind))
+
+
+def _as_written(location: Keys, data: object) -> tuple[Keys, object]:
+    """Return the path an operator would write for pydantic's location, and the value there (None when missing).
+
+    Locations also hold the tags of unions and the indices and keys of short forms, which stand in no file.
+    """
+    keys: list[str | int] = []
+    for place, part in enumerate(location):
+        last = place == len(location) - 1
+        if isinstance(data, dict) and isinstance(part, str):
+            if part in data:
+                keys, data = [*keys, part], data[part]
+            elif part != data.get("type"):
+                return (*keys, part) if last else tuple(keys), None
+        elif isinstance(data, list) and isinstance(part, int) and part < len(data):
+            keys, data = [*keys, part], data[part]
+    return tuple(keys), data
+
+
+def _description(location: Keys) -> str:
+    field = look_up(location)[1]
+    text = (field.description or "") if field else ""
+    first = text.partition(";")[0].strip().rstrip(".")
+    return first[:1].lower() + first[1:] if not first[:2].isupper() else first

@@ -1,0 +1,160 @@
+"""What one part of the settings says of another: repositories of jobs, dependencies and readings of checks, names.
+
+Works on the document as written rather than on validated settings, so that these problems are reported together with
+all others; whatever has the wrong shape is passed over here, for the models report it.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from config.checks import READINGS
+from config.documents import Document
+from config.explain import shown, suggestion
+from config.positions import Path as Keys
+from config.problems import Problem
+from config.threshold import Threshold
+
+Table = dict[str, Any]
+
+_FITS: dict[str, set[str]] = {
+    "ratio": {"ratio", "count"},
+    "bytes": {"bytes", "bytes_per_second"},
+    "seconds": {"seconds"},
+}
+"""Which units of readings a bound of each kind can be compared with; a plain number fits all."""
+
+
+def reference_problems(document: Document) -> Iterator[Problem]:
+    """Yield every reference that leads nowhere, every name given twice and every dependency that runs in a circle."""
+    yield from _repositories(document)
+    yield from _jobs(document)
+    for section in ("checks", "notify"):
+        yield from _names(document, section)
+    yield from _dependencies(document)
+    for keys, check in _items(document, "checks"):
+        yield from _thresholds(document, keys, check)
+
+
+def _repositories(document: Document) -> Iterator[Problem]:
+    for name, repository in _named(document, "repositories"):
+        url = repository.get("url")
+        # Nothing of a URL is shown: the ways restic writes them put passwords into some.
+        if isinstance(url, str) and not url.removeprefix("local:").startswith(("/", "${")):
+            yield document.problem(("repositories", name, "url"), "must be an absolute path")
+
+
+def _jobs(document: Document) -> Iterator[Problem]:
+    known = _table(document.data, "repositories")
+    for name, job in _named(document, "jobs"):
+        names = job.get("repositories")
+        mine = [entry for entry in names if isinstance(entry, str)] if isinstance(names, list) else []
+        for index, entry in enumerate(mine):
+            keys: Keys = ("jobs", name, "repositories", index)
+            if entry not in known:
+                yield document.problem(keys, f"no repository is named '{entry}'{suggestion(entry, known)}")
+            if entry in mine[:index]:
+                yield document.problem(keys, f"repository '{entry}' is named twice")
+        drilled = _table(job, "drill").get("repository")
+        if isinstance(drilled, str) and drilled not in mine:
+            problem = f"the job does not write to a repository named '{drilled}'{suggestion(drilled, mine)}"
+            yield document.problem(("jobs", name, "drill", "repository"), problem)
+
+
+def _names(document: Document, section: str) -> Iterator[Problem]:
+    first: dict[str, Keys] = {}
+    for keys, item in _items(document, section):
+        name = item.get("name")
+        if isinstance(name, str) and first.setdefault(name, keys) != keys:
+            place = document.place((*first[name], "name"))
+            yield document.problem((*keys, "name"), f"the name is already taken at {place}", shown(name))
+
+
+def _dependencies(document: Document) -> Iterator[Problem]:
+    parents: dict[str, dict[str, Keys]] = {}
+    for keys, check in _items(document, "checks"):
+        names = check.get("depends_on")
+        if isinstance(check.get("name"), str) and isinstance(names, list):
+            parents[check["name"]] = {
+                name: (*keys, "depends_on", index) for index, name in enumerate(names) if isinstance(name, str)
+            }
+        elif isinstance(check.get("name"), str):
+            parents[check["name"]] = {}
+    for links in parents.values():
+        for parent, keys in links.items():
+            if parent not in parents:
+                yield document.problem(keys, f"no check is named '{parent}'{suggestion(parent, parents)}")
+    for circle in _circles({name: [p for p in links if p in parents] for name, links in parents.items()}):
+        keys = parents[circle[0]][circle[1]]
+        yield document.problem(keys, f"checks depend on each other in a circle: {' -> '.join(circle)}")
+
+
+def _circles(parents: dict[str, list[str]]) -> Iterator[list[str]]:
+    """Yield each circle found by walking up from every check, once, as a path that ends where it begins."""
+    done: set[str] = set()
+    for start in parents:
+        path: list[str] = []
+        ahead: list[tuple[str, Literal["enter", "leave"]]] = [(start, "enter")]
+        while ahead:
+            name, step = ahead.pop()
+            if step == "leave":
+                path.pop()
+                done.add(name)
+            elif name in path:
+                yield [*path[path.index(name) :], name]
+            elif name not in done:
+                path.append(name)
+                ahead.append((name, "leave"))
+                ahead.extend((parent, "enter") for parent in reversed(parents[name]))
+
+
+def _thresholds(document: Document, keys: Keys, check: Table) -> Iterator[Problem]:
+    readings = READINGS.get(check["type"]) if isinstance(check.get("type"), str) else None
+    if not readings:
+        return
+    for severity in ("warning", "critical"):
+        written = check.get(severity)
+        rows: list[tuple[Keys, Any]] = [((*keys, severity), written)]
+        if isinstance(written, list):
+            rows = [((*keys, severity, index), row) for index, row in enumerate(written)]
+        for at, row in rows:
+            bound = row if isinstance(row, dict) else {"raise": row}
+            reading = bound.get("reading", next(iter(readings)))
+            if not isinstance(reading, str):
+                continue
+            if reading not in readings:
+                problem = f"a {check['type']} check has no such reading{suggestion(reading, readings)}"
+                yield document.problem((*at, "reading"), problem, shown(reading))
+                continue
+            for key in ("raise", "clear"):
+                misfit = _misfit(bound.get(key), reading, readings[reading])
+                if misfit:
+                    place = (*at, key) if isinstance(row, dict) else at
+                    yield document.problem(place, misfit, shown(bound[key]))
+
+
+def _misfit(text: object, reading: str, unit: str) -> str | None:
+    try:
+        threshold = Threshold.parse(text)
+    except ValueError:
+        return None
+    if unit not in _FITS.get(threshold.kind, {unit}):
+        return f"{reading} is measured in {unit.replace('_', ' ')}, not in {threshold.kind}"
+    if unit == "ratio" and threshold.kind == "number" and threshold.bound >= 10 and reading != "load5_per_core":
+        return f"{reading} is a ratio, where 1 is everything; write {threshold.op} {threshold.bound:g}%"
+    return None
+
+
+def _table(data: Table, key: str) -> Table:
+    value = data.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _named(document: Document, section: str) -> Iterator[tuple[str, Table]]:
+    yield from ((name, item) for name, item in _table(document.data, section).items() if isinstance(item, dict))
+
+
+def _items(document: Document, section: str) -> Iterator[tuple[Keys, Table]]:
+    items = document.data.get(section)
+    for index, item in enumerate(items if isinstance(items, list) else []):
+        if isinstance(item, dict):
+            yield (section, index), item
