@@ -1,0 +1,92 @@
+"""Reading many blobs: which packs to open, in which ranges, and every blob proven on the way.
+
+A `BlobReader` and the `PackRead`s it is given can be sent to worker processes; neither knows the index. It never gives
+out a blob whose hash it has not checked.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from backup.crypto import MasterKey
+from backup.errors import CorruptData
+from backup.index import Index
+from backup.pack import BlobCodec, BlobEntry, BlobKind
+from backup.storage.base import FileKind, Storage
+
+_GAP_BYTES: Final = 512 * 1024
+"""Reading this much for nothing costs less than asking again."""
+_RANGE_BYTES: Final = 32 * 2**20
+"""No range grows beyond this, except for a single blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackRead:
+    """Blobs wanted from one pack, by rising offset."""
+
+    pack: str
+    entries: tuple[BlobEntry, ...]
+
+
+def plan_reads(index: Index, kind: BlobKind, names: Iterable[bytes]) -> list[PackRead]:
+    """Group blobs by pack, each blob once, packs in the order in which they are first needed.
+
+    Raises CorruptData, naming the blob, when one is in no pack.
+    """
+    wanted: dict[str, dict[bytes, BlobEntry]] = {}
+    for name in names:
+        location = index.lookup(kind, name)
+        if location is None:
+            raise missing_blob(name)
+        pack, offset, length, plain = location
+        wanted.setdefault(pack, {})[name] = BlobEntry(kind, name, offset, length, plain)
+    return [
+        PackRead(pack, tuple(sorted(entries.values(), key=lambda entry: entry.offset)))
+        for pack, entries in wanted.items()
+    ]
+
+
+def missing_blob(name: bytes) -> CorruptData:
+    """Make the error for a blob that no pack has."""
+    return CorruptData(f"could not read blob {name.hex()[:8]}: no pack has it", name=name.hex())
+
+
+class BlobReader:
+    """Reads blobs from packs. Keeps cipher contexts, so each thread needs its own."""
+
+    def __init__(self, storage: Storage, key: MasterKey) -> None:
+        self._storage = storage
+        self._codec = BlobCodec(key)
+
+    def read(self, wanted: PackRead) -> Iterator[tuple[bytes, bytes]]:
+        """Give (id, plaintext) of every blob, by rising offset. Raises CorruptData, naming the pack; StorageError."""
+        for group in _ranges(wanted.entries):
+            start = group[0].offset
+            length = group[-1].offset + group[-1].length - start
+            content = memoryview(self._storage.get(FileKind.DATA, wanted.pack, start, length))
+            for entry in group:
+                yield entry.id, self._decode(content[entry.offset - start :][: entry.length], entry, wanted.pack)
+
+    def read_one(self, pack: str, entry: BlobEntry) -> bytes:
+        """Read a single blob. Raises as `read` does."""
+        content = self._storage.get(FileKind.DATA, pack, entry.offset, entry.length)
+        return self._decode(content, entry, pack)
+
+    def _decode(self, sealed: bytes | memoryview, entry: BlobEntry, pack: str) -> bytes:
+        try:
+            return self._codec.decode(sealed, entry.id, entry.uncompressed_length)
+        except CorruptData as error:
+            raise CorruptData(f"{error}, in pack {pack[:8]} at byte {entry.offset}", name=entry.id.hex()) from error
+
+
+def _ranges(entries: Sequence[BlobEntry]) -> Iterator[list[BlobEntry]]:
+    group: list[BlobEntry] = []
+    for entry in entries:
+        if group:
+            end = group[-1].offset + group[-1].length
+            if entry.offset - end > _GAP_BYTES or entry.offset + entry.length - group[0].offset > _RANGE_BYTES:
+                yield group
+                group = []
+        group.append(entry)
+    if group:
+        yield group

@@ -1,0 +1,426 @@
+"""A repository: the one object through which blobs and snapshots are written and read.
+
+It makes the order packs, then index, then snapshot impossible to get wrong: `commit` refuses while anything is not
+flushed, everything that writes wants a lock that is still good, and everything that deletes wants an exclusive one. It
+keeps no state of its own anywhere: whatever is not in the storage is gone with the process, and the storage is
+consistent at every moment. It is for one thread at a time; only the lock is renewed by another. See DESIGN.md for the
+terms and the invariants.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import orjson
+
+from backup import lock as locks
+from backup.crypto import MasterKey, Sealer
+from backup.errors import (
+    BackupError,
+    CorruptData,
+    FileMissing,
+    RepositoryLocked,
+    RepositoryMissing,
+    SnapshotMissing,
+    StorageError,
+    UnsupportedRepository,
+)
+from backup.index import FLUSH_BLOBS, Index, PackListing, format_index, parse_index
+from backup.keys import KdfParameters, OpenedKey, add_key, open_master_key
+from backup.owner import Owner
+from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
+from backup.polynomial import DEGREE, is_irreducible, random_irreducible
+from backup.reader import BlobReader, PackRead, missing_blob, plan_reads
+from backup.snapshot import Snapshot, format_snapshot, parse_snapshot
+from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage
+from backup.unpacked import UnpackedFiles
+
+FLUSH_AFTER: Final = timedelta(minutes=10)
+"""An index file is written when the oldest pack without one is this old."""
+_INDEX_BYTES_A_BLOB: Final = 90
+"""A compressed index holds at most about one blob in this many bytes: ids do not compress."""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryConfig:
+    """What the config file says. The polynomial is a secret from which cut points are keyed."""
+
+    version: int
+    id: str
+    chunker_polynomial: int
+
+
+class Repository:
+    """An open repository. Made by `create` or `open`, which prove the password."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        opened: OpenedKey,
+        config: RepositoryConfig,
+        clock: Callable[[], datetime],
+        timing: locks.LockTiming,
+    ) -> None:
+        self.storage = storage
+        self.opened_key = opened
+        self.key: MasterKey = opened.master
+        self.config = config
+        self.clock = clock
+        self.index = Index()
+        self.owner = Owner.current()
+        self._timing = timing
+        self._files = self._new_files()
+        self._reader = BlobReader(storage, self.key)
+        self._lock: locks.Lock | None = None
+        self._index_loaded = False
+        self._builders: dict[BlobKind, PackBuilder] = {}
+        self._building: set[tuple[BlobKind, bytes]] = set()
+        self._oldest_pending_at: datetime | None = None
+
+    # ---- opening
+
+    @classmethod
+    def create(
+        cls,
+        storage: Storage,
+        password: str,
+        *,
+        clock: Callable[[], datetime],
+        kdf: KdfParameters | None = None,
+        timing: locks.LockTiming = locks.LockTiming(),  # noqa: B008 - a frozen value
+    ) -> "Repository":
+        """Make an empty repository of version 2. ``kdf`` is measured on this machine when left out.
+
+        Raises BackupError when there is one already, or what may be the rest of one; StorageError.
+        """
+        location = storage.properties.location if _is_there(storage) else ""
+        if location:
+            raise BackupError(
+                f"refused to make a repository at {location}: there is a config, a key or a snapshot already",
+                hint="open it with its password, or choose another place",
+            )
+        storage.create()
+        owner, master = Owner.current(), MasterKey.generate()
+        name = add_key(
+            storage, master, password, now=clock(), username=owner.username, hostname=owner.hostname, kdf=kdf
+        )
+        config = RepositoryConfig(2, secrets.token_hex(32), random_irreducible())
+        document = {
+            "version": config.version,
+            "id": config.id,
+            "chunker_polynomial": f"{config.chunker_polynomial:x}",
+        }
+        storage.put(FileKind.CONFIG, CONFIG_NAME, Sealer(master).seal(orjson.dumps(document)))
+        return cls(storage, OpenedKey(master, name), config, clock, timing)
+
+    @classmethod
+    def open(
+        cls,
+        storage: Storage,
+        password: str,
+        *,
+        clock: Callable[[], datetime],
+        timing: locks.LockTiming = locks.LockTiming(),  # noqa: B008 - a frozen value
+    ) -> "Repository":
+        """Open a repository of version 1 (to read) or 2. Loads no index and takes no lock.
+
+        Raises RepositoryMissing, WrongPassword, UnsupportedRepository, CorruptData, StorageError.
+        """
+        try:
+            sealed = storage.get(FileKind.CONFIG, CONFIG_NAME)
+        except FileMissing as error:
+            raise RepositoryMissing(
+                f"could not open a repository: {error}", hint="check the URL, and that its disk is mounted"
+            ) from error
+        opened = open_master_key(storage, password)
+        try:
+            config = _parse_config(Sealer(opened.master).open(sealed))
+        except CorruptData as error:
+            raise CorruptData(f"could not read the config: {error}", name=CONFIG_NAME) from error
+        return cls(storage, opened, config, clock, timing)
+
+    @property
+    def version(self) -> int:
+        """1 or 2; 1 can only be read."""
+        return self.config.version
+
+    # ---- locking
+
+    def lock(self, *, exclusive: bool = False, retry_for: timedelta = timedelta(0)) -> locks.Lock:
+        """Take a lock and hold it until released; writes check it. Raises RepositoryLocked.
+
+        Load the index afterwards: what was loaded before may name packs that somebody has pruned since.
+        """
+        if self._lock is not None and self._lock.held:
+            raise RuntimeError("the repository is locked by this object already")
+        self._lock = locks.acquire(self.lock_table(), self.owner, exclusive=exclusive, retry_for=retry_for)
+        self._index_loaded = False
+        return self._lock
+
+    def lock_table(self) -> locks.LockTable:
+        """Give the table of all locks, for listing and for `plan_unlock`."""
+        return locks.LockTable(self.storage, self._new_files(), self.clock, self._timing)
+
+    def _new_files(self) -> UnpackedFiles:
+        return UnpackedFiles(self.storage, self.key, compress=self.version > 1)
+
+    def require_lock(self, *, exclusive: bool = False) -> None:
+        """Raise unless a write (a delete, with ``exclusive``) is safe now: RepositoryLocked, UnsupportedRepository."""
+        if self.version != 2:
+            raise UnsupportedRepository(
+                f"refused to write to a repository of version {self.version}",
+                hint="`restic migrate upgrade_repo_v2` brings it to version 2",
+            )
+        if self._lock is None or (exclusive and not self._lock.exclusive):
+            raise RepositoryLocked("refused to write without a lock" + (" of its own" if exclusive else ""))
+        self._lock.check()
+
+    def _require_index(self) -> None:
+        self.require_lock()
+        if not self._index_loaded:
+            raise RuntimeError("the index must be loaded after the lock was taken and before blobs are added")
+
+    # ---- snapshots
+
+    def snapshots(self, *, on_damage: Callable[[CorruptData], None] | None = None) -> list[Snapshot]:
+        """Give all snapshots, oldest first.
+
+        Raises CorruptData at the first that cannot be read, unless ``on_damage`` takes it; StorageError.
+        """
+        found = []
+        for file in list(self.storage.list(FileKind.SNAPSHOT)):
+            try:
+                found.append(self.load_snapshot(file.name))
+            except FileMissing:  # forgotten since it was listed
+                continue
+            except CorruptData as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+        return sorted(found, key=lambda snapshot: (snapshot.time, snapshot.id))
+
+    def load_snapshot(self, name: str) -> Snapshot:
+        """Read one snapshot by its whole id. Raises FileMissing, CorruptData, StorageError."""
+        return parse_snapshot(self._files.load(FileKind.SNAPSHOT, name), name)
+
+    def find_snapshot(
+        self,
+        ref: str,
+        *,
+        hostname: str | None = None,
+        paths: Sequence[str] | None = None,
+        tags: Sequence[str] = (),
+    ) -> Snapshot:
+        """Find by id, by a prefix of it, or ``latest`` among those with this host, these paths and all these tags.
+
+        Raises SnapshotMissing when none or several answer.
+        """
+        if ref == "latest":
+            found = [item for item in self.snapshots() if matches(item, hostname=hostname, paths=paths, tags=tags)]
+            if not found:
+                raise SnapshotMissing("could not find the latest snapshot: there is none like that")
+            return found[-1]
+        names = [file.name for file in self.storage.list(FileKind.SNAPSHOT) if ref and file.name.startswith(ref)]
+        if len(names) != 1:
+            reason = f"{len(names)} snapshots begin so" if names else "there is no such snapshot"
+            raise SnapshotMissing(
+                f"could not find snapshot {ref}: {reason}", hint="`keepwatch snapshots` lists what there is"
+            )
+        return self.load_snapshot(names[0])
+
+    def commit(self, snapshot: Snapshot) -> str:
+        """Store a snapshot and give its id. Everything it refers to must be flushed: raises BackupError otherwise."""
+        self.require_lock()
+        if self._building or self.index.pending:
+            raise BackupError("refused to commit a snapshot before what it refers to is flushed")
+        document = format_snapshot(replace(snapshot, id=""))
+        return self._files.save(FileKind.SNAPSHOT, document)
+
+    def delete_snapshot(self, name: str) -> None:
+        """Remove one snapshot; its data stay until pruned. Wants an exclusive lock. Raises FileMissing, StorageError."""
+        self.require_lock(exclusive=True)
+        self.storage.delete(FileKind.SNAPSHOT, name)
+
+    # ---- reading
+
+    def load_index(self, *, on_damage: Callable[[CorruptData], None] | None = None) -> Index:
+        """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
+
+        Raises CorruptData at the first that cannot be read, unless ``on_damage`` takes it; StorageError.
+        """
+        if self.index.pending or self._building:
+            raise BackupError("refused to load the index before what was added is flushed")
+        index = Index()
+        files = list(self.storage.list(FileKind.INDEX))
+        index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
+        for file in files:
+            try:
+                for pack, entries in self.load_index_file(file.name):
+                    index.add_listing(pack, entries)
+            except FileMissing:  # rewritten by a prune since it was listed, which a lock of ours would have kept out
+                continue
+            except CorruptData as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+        self.index = index
+        self._index_loaded = self._lock is not None and self._lock.held
+        return index
+
+    def load_index_file(self, name: str) -> list[PackListing]:
+        """Read one index file. Raises FileMissing, CorruptData (naming the file), StorageError."""
+        document = self._files.load(FileKind.INDEX, name)
+        try:
+            return parse_index(document)
+        except CorruptData as error:
+            raise CorruptData(f"{error} in index {name[:8]}", name=name) from error
+
+    def load_blob(self, kind: BlobKind, name: bytes) -> bytes:
+        """Read one blob and prove it; when one copy is damaged, try the others. Raises CorruptData, StorageError."""
+        failure: BackupError = missing_blob(name)
+        for pack, offset, length, plain in self.index.lookup_all(kind, name):
+            try:
+                return self._reader.read_one(pack, BlobEntry(kind, name, offset, length, plain))
+            except (CorruptData, StorageError) as error:
+                failure = error
+        raise failure
+
+    def plan_reads(self, kind: BlobKind, names: Iterable[bytes]) -> list[PackRead]:
+        """Group blobs by pack for `load_blobs` or for a `BlobReader` elsewhere. Raises CorruptData for one unknown."""
+        return plan_reads(self.index, kind, names)
+
+    def load_blobs(self, kind: BlobKind, names: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Give (id, plaintext) of each blob once, pack by pack, with few and long reads. Raises as `load_blob`."""
+        for wanted in self.plan_reads(kind, names):
+            done: set[bytes] = set()
+            try:
+                for name, plain in self._reader.read(wanted):
+                    done.add(name)
+                    yield name, plain
+            except (CorruptData, StorageError):
+                for entry in wanted.entries:
+                    if entry.id not in done:
+                        yield entry.id, self.load_blob(kind, entry.id)
+
+    # ---- writing
+
+    def save_blob(self, kind: BlobKind, data: Buffer, name: bytes | None = None) -> tuple[bytes, int]:
+        """Add a blob unless it is known; gives its id and the sealed bytes added, 0 when it was known.
+
+        The blob is durable after `flush`. Raises RepositoryLocked, StorageError.
+        """
+        self._require_index()
+        name = name or blob_id(data)
+        if (kind, name) in self._building or self.index.contains(kind, name):
+            return name, 0
+        builder = self._builder(kind)
+        added = builder.add(name, data)
+        self._building.add((kind, name))
+        if builder.full:
+            self._store(builder)
+            self._flush_index(when_due=True)
+        return name, added
+
+    def save_sealed(self, entry: BlobEntry, sealed: bytes) -> None:
+        """Add a blob as it lies in another pack of this repository, after proving it. For prune, which moves blobs."""
+        self._require_index()
+        builder = self._builder(entry.kind)
+        builder.add_sealed(entry.id, sealed, entry.uncompressed_length)
+        self._building.add((entry.kind, entry.id))
+        if builder.full:
+            self._store(builder)
+
+    def _builder(self, kind: BlobKind) -> PackBuilder:
+        if kind not in self._builders:
+            self._builders[kind] = PackBuilder(self.key, kind)
+        return self._builders[kind]
+
+    def _store(self, builder: PackBuilder) -> None:
+        self.require_lock()
+        pack = builder.finish()
+        self.storage.put(FileKind.DATA, pack.id, pack.buffers)
+        self._note(pack.record)
+        self._building.difference_update((builder.kind, entry.id) for entry in pack.record.entries())
+
+    def _note(self, record: PackRecord) -> None:
+        self.index.add(record)
+        self._oldest_pending_at = self._oldest_pending_at or self.clock()
+
+    def add_packs(self, records: Iterable[PackRecord]) -> None:
+        """Take over packs that worker processes have put already; writes an index file when one is due."""
+        self._require_index()
+        for record in records:
+            self._note(record)
+        self._flush_index(when_due=True)
+
+    def flush(self) -> None:
+        """Make everything added durable and findable: unfinished packs, then the index. Raises StorageError."""
+        self._flush_packs()
+        self._flush_index()
+
+    def _flush_packs(self) -> None:
+        for builder in self._builders.values():
+            if builder.count:
+                self._store(builder)
+
+    def _flush_index(self, *, when_due: bool = False) -> None:
+        index = self.index
+        if not index.pending:
+            return
+        old = self._oldest_pending_at is not None and self.clock() - self._oldest_pending_at >= FLUSH_AFTER
+        if when_due and index.pending_blobs < FLUSH_BLOBS and not old:
+            return
+        self.require_lock()
+        self.save_index_file(PackListing(record.id, record.entries()) for record in index.pending)
+        index.mark_saved()
+        self._oldest_pending_at = None
+
+    def save_index_file(self, listings: Iterable[PackListing]) -> str:
+        """Store one index file and give its name. Only `flush` and prune have a reason to call this."""
+        self.require_lock()
+        return self._files.save(FileKind.INDEX, format_index(listings))
+
+
+def matches(
+    snapshot: Snapshot,
+    *,
+    hostname: str | None = None,
+    paths: Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+) -> bool:
+    """Whether a snapshot is of this host, of exactly these paths in any order, and carries all these tags."""
+    if hostname is not None and snapshot.hostname != hostname:
+        return False
+    if paths is not None and set(snapshot.paths) != set(paths):
+        return False
+    return set(tags) <= set(snapshot.tags)
+
+
+def _is_there(storage: Storage) -> bool:
+    """Whether anything of a repository is in the storage; a storage that is not there yet holds nothing."""
+    for kind in (FileKind.CONFIG, FileKind.KEY, FileKind.SNAPSHOT):
+        try:
+            if next(iter(storage.list(kind)), None) is not None:
+                return True
+        except FileMissing:
+            continue
+    return False
+
+
+def _parse_config(plain: bytes) -> RepositoryConfig:
+    try:
+        document = orjson.loads(plain)
+        version, name = document["version"], document["id"]
+        polynomial = int(document["chunker_polynomial"], 16)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(f"it is not valid: {error}", name=CONFIG_NAME) from error
+    if version not in {1, 2}:
+        raise UnsupportedRepository(
+            f"could not open a repository of version {version}: only 1 and 2 are known",
+            hint="a newer keepwatch may know it",
+        )
+    if polynomial.bit_length() - 1 > DEGREE or not is_irreducible(polynomial):
+        raise CorruptData("its chunker polynomial is reducible", name=CONFIG_NAME)
+    return RepositoryConfig(version, name, polynomial)
