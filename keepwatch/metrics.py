@@ -308,8 +308,8 @@ def _repositories(view: View) -> Iterator[Metric]:
     yield gauge("keepwatch_repository_snapshots", "Snapshots in it.", labels, rows(lambda r: r.snapshots))
     yield gauge("keepwatch_repository_size_bytes", "Space that it takes.", labels, rows(lambda r: r.size_bytes))
     yield gauge("keepwatch_repository_free_bytes", "Space left where it lies.", labels, rows(lambda r: r.free_bytes))
-    yield gauge("keepwatch_repository_reachable", "Whether it could be read when last looked at.", labels,
-                rows(lambda r: float(r.problem is None)))  # fmt: skip
+    yield gauge("keepwatch_repository_problem", "1 when something was wrong with it when last looked at.", labels,
+                rows(lambda r: float(r.problem is not None)))  # fmt: skip
     for kind, thing in (("verify", "verification"), ("prune", "prune")):
         owners: list[Owner] = [
             ((r.name,), r.configured_at, [d for d in r.duties if d.kind == kind])

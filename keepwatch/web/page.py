@@ -1,0 +1,231 @@
+"""Renders the page: one whole document, or the fragment that an open page swaps in every five seconds.
+
+The templates only loop and place; what things mean is decided in ``verdicts``, how numbers read in ``human``. The last
+rendering is kept for a few seconds, so that ten open tabs cost as much as one.
+"""
+
+import hashlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from config.units import format_duration, format_size
+from keepwatch.view import AlertView, CheckView, DutyView, JobView, RunView, View
+from keepwatch.web import human, verdicts
+from keepwatch.web.verdicts import Tone, Verdict
+
+_HERE = Path(__file__).parent
+_KEEP_SECONDS = 2
+_ROWS = 8
+"""Rows of a list that are open at once; the rest of what the view has is folded away."""
+_GROUPS = MappingProxyType({
+    "Processor and memory": ("cpu", "load", "memory", "swap", "processes", "file_descriptors", "uptime"),
+    "Disks": ("disk", "disk_io"),
+    "Network": ("network",),
+    "Temperatures and fans": ("temperature", "fans"),
+    "Services": ("process", "tcp", "http", "command"),
+})
+_VITALS = (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"), ("load", "Load"))
+_ICON_SHAPES = MappingProxyType({
+    Tone.OK: ("#1a7f37", "M4.5 8.5l2.5 2.5 4.5-5.5"),
+    Tone.WARNING: ("#9a6700", "M8 4v5M8 11.2v.3"),
+    Tone.CRITICAL: ("#cf222e", "M5 5l6 6M11 5l-6 6"),
+    Tone.UNKNOWN: ("#6e4fbf", "M6 6.2a2 2 0 1 1 2.6 1.9c-.5.2-.6.5-.6 1M8 11.3v.2"),
+    Tone.ABSENT: ("#656d76", "M5 8h6"),
+})
+_SYMBOLS = MappingProxyType({
+    Tone.OK: "✓", Tone.WARNING: "▲", Tone.CRITICAL: "✖", Tone.UNKNOWN: "?", Tone.ABSENT: "–"
+})  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    """A file of ours that browsers fetch; read once, at import."""
+
+    content: bytes
+    media_type: str
+
+
+STATIC = MappingProxyType({
+    "page.css": StaticFile((_HERE / "static" / "page.css").read_bytes(), "text/css"),
+    "page.js": StaticFile((_HERE / "static" / "page.js").read_bytes(), "text/javascript"),
+})
+
+
+class PageRenderer:
+    """Turns views into HTML. ``clock`` tells the ``now`` that relative times count from."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        environment = Environment(
+            loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, auto_reload=False,
+            trim_blocks=True, lstrip_blocks=True,
+        )  # fmt: skip
+        environment.filters |= {
+            "duration": format_duration, "size": format_size, "number": human.number, "reading": human.reading_text,
+            "tone": _tone, "plural": verdicts.plural,
+        }  # fmt: skip
+        environment.globals |= {"spark": _spark, "run_summary": run_summary, "rows": _ROWS}
+        environment.globals |= {tone.key: tone for tone in Tone}
+        self._whole = environment.get_template("page.html")
+        self._fragment = environment.get_template("fragment.html")
+        self._error = environment.get_template("error.html")
+        sources = [(_HERE / "templates" / name).read_bytes() for name in ("page.html", "fragment.html", "macros.html")]
+        self._edition = hashlib.sha256(b"".join([f.content for f in STATIC.values()] + sources)).hexdigest()[:12]
+        self._kept: tuple[View, datetime, bytes] | None = None
+
+    def page(self, view: View) -> bytes:
+        """Return the whole document."""
+        now = self._clock()
+        title, icon = heading(view, now)
+        body = self.fragment(view).decode("utf-8")
+        return _encoded(self._whole.render(body=body, title=title, favicon=icon, edition=self._edition))
+
+    def fragment(self, view: View) -> bytes:
+        """Return what stands inside the document's body and changes."""
+        now = self._clock()
+        if self._kept is not None:
+            shown, at, kept = self._kept
+            if shown is view and 0 <= (now - at).total_seconds() < _KEEP_SECONDS:
+                return kept
+        made = _encoded(self._fragment.render(edition=self._edition, **context(view, now)))
+        self._kept = (view, now, made)
+        return made
+
+    def error(self, status: int, reason: str) -> bytes:
+        """Return the page for an HTTP error."""
+        return _encoded(self._error.render(status=status, reason=reason))
+
+
+def context(view: View, now: datetime) -> dict[str, object]:
+    """Prepare everything that the fragment shows."""
+    zone = human.zone_of(view.timezone)
+    proofs = [verdicts.proof_of(job, view.drills, now) for job in view.jobs]
+    title, icon = heading(view, now)
+    active = [a for a in view.alerts if a.state != "resolved"]
+    return {
+        "view": view,
+        "now": now,
+        "title": title,
+        "favicon": icon,
+        "well": verdicts.well(view, now),
+        "recoverable": verdicts.recoverable(view.jobs, proofs),
+        "stale": verdicts.is_stale(view, now),
+        "tally": verdicts.tally(view.checks),
+        "vitals": vitals(view.checks),
+        "proofs": list(zip(view.jobs, proofs, strict=True)),
+        "active": [(a, verdicts.tone_of_alert(a), commands(a)) for a in active],
+        "resolved": [a for a in view.alerts if a.state == "resolved"],
+        "groups": grouped(view.checks),
+        "duties": {job.name: [(d, *duty_state(d, job.configured_at, now)) for d in job.duties] for job in view.jobs},
+        "upkeep": {
+            r.name: [(d, *duty_state(d, r.configured_at, now)) for d in r.duties] for r in view.repositories
+        },
+        "relative": lambda moment: human.relative(moment, now),
+        "absolute": lambda moment: human.absolute(moment, zone),
+        "clock": lambda moment: moment.astimezone(zone).strftime("%H:%M:%S"),
+    }  # fmt: skip
+
+
+def heading(view: View, now: datetime) -> tuple[str, str]:
+    """Return the tab's title and its icon (a data URI), both telling the worse of the two answers."""
+    verdict = overall(view, now)
+    return f"{_SYMBOLS[verdict.tone]} {verdict.short} · {view.host}", favicon(verdict.tone)
+
+
+def overall(view: View, now: datetime) -> Verdict:
+    """Return the worse of the two answers, the machine's when they are equally bad."""
+    machine = verdicts.well(view, now)
+    proofs = [verdicts.proof_of(job, view.drills, now) for job in view.jobs]
+    return max((machine, verdicts.recoverable(view.jobs, proofs)), key=lambda verdict: verdict.tone)
+
+
+def favicon(tone: Tone) -> str:
+    """Draw the tab's icon: a filled disc with the tone's sign."""
+    colour, sign = _ICON_SHAPES[tone]
+    svg = (
+        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'>"
+        f"<circle cx='8' cy='8' r='8' fill='{colour}'/>"
+        f"<path d='{sign}' fill='none' stroke='white' stroke-width='2' stroke-linecap='round'/></svg>"
+    )
+    return "data:image/svg+xml," + quote(svg, safe="/:='<> ").replace("<", "%3C").replace(">", "%3E")
+
+
+def grouped(checks: Sequence[CheckView]) -> list[tuple[str, list[CheckView]]]:
+    """Sort checks into groups by type, keeping their order; a type that no group names goes to "Other"."""
+    group_of = {type_: group for group, types in _GROUPS.items() for type_ in types}
+    found: dict[str, list[CheckView]] = {group: [] for group in (*_GROUPS, "Other")}
+    for check in checks:
+        found[group_of.get(check.type, "Other")].append(check)
+    return [(group, members) for group, members in found.items() if members]
+
+
+def vitals(checks: Sequence[CheckView]) -> list[tuple[str, CheckView]]:
+    """Pick the readings that an operator looks at first: the fullest disk, and the first check of the other kinds."""
+    picked = []
+    for type_, title in _VITALS:
+        of_type = [c for c in checks if c.type == type_ and c.readings]
+        if of_type:
+            fullest = max(of_type, key=lambda c: c.readings[0].value)
+            picked.append((f"{title} {fullest.entity}".rstrip() if type_ == "disk" else title, fullest))
+    return picked
+
+
+def commands(alert: AlertView) -> list[tuple[str, str]]:
+    """Return what to type for an alert, safe to paste into a shell: label, command."""
+    matchers = [f"check={alert.check}"] + ([f"entity={alert.entity}"] if alert.entity else [])
+    return [
+        ("Acknowledge", f"keepwatch ack {shlex.quote(alert.id)}"),
+        ("Silence", f"keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}"),
+    ]
+
+
+def duty_state(duty: DutyView, configured_at: datetime | None, now: datetime) -> tuple[Tone, str]:
+    """Judge one duty's freshness by the same rule as the alert: the last success, or the first day, against max age."""
+    since = max((m for m in (duty.last_success_at, configured_at) if m is not None), default=None)
+    if duty.max_age_seconds > 0 and since is not None and (now - since).total_seconds() > duty.max_age_seconds:
+        return Tone.CRITICAL, "overdue"
+    if duty.last_success_at is None:
+        return Tone.UNKNOWN, "not yet"
+    return Tone.OK, "fresh"
+
+
+def run_summary(run: RunView) -> str:
+    """Write a backup's figures in one line; empty when it has none."""
+    figures = run.figures
+    parts = [
+        f"{human.number(figures[key])} {word}"
+        for key, word in (("files_new", "new"), ("files_changed", "changed"), ("files_unreadable", "unreadable"))
+        if figures.get(key)
+    ]
+    if not parts and "files_unmodified" in figures:
+        parts.append("nothing changed")
+    if figures.get("bytes_added"):
+        parts.append(f"{format_size(figures['bytes_added'])} added")
+    return ", ".join(parts)
+
+
+def _spark(check: CheckView) -> human.Spark | None:
+    return human.sparkline(check.trend, check.readings[0].unit if check.readings else "")
+
+
+def _tone(value: object) -> Tone:
+    """Return the tone of a check, alert, or outcome; for the templates."""
+    if isinstance(value, CheckView):
+        return verdicts.tone_of_status(value.status)
+    if isinstance(value, AlertView):
+        return verdicts.tone_of_alert(value)
+    if isinstance(value, JobView):
+        return verdicts.tone_of_outcome(value.last_run.outcome) if value.last_run else Tone.ABSENT
+    return verdicts.tone_of_outcome(str(value))
+
+
+def _encoded(text: str) -> bytes:
+    """Encode for the wire; names from the file system may hold what UTF-8 cannot carry."""
+    return text.encode("utf-8", "replace")

@@ -1,0 +1,244 @@
+"""The two answers at the top of the page, "is this machine well?" and "can we get it back?", from a view and ``now``.
+
+Pure. Says yes only where the view proves it: what did not run yet, could not be measured, or is older than it may be is
+"not known", never "yes". Suppressed alerts count: a silence holds back messages, not the truth.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import IntEnum
+
+from config.units import format_duration
+from keepwatch.view import AlertView, CheckView, DrillView, JobView, View
+from keepwatch.web.human import span
+from monitor.result import Status
+
+STALE_AFTER = timedelta(minutes=5)
+"""A view older than this is not news; the daemon's loop renews it at least once a minute."""
+FIRING_STATES = ("firing", "recovering")
+
+
+class Tone(IntEnum):
+    """How a thing is to be taken; each has its own icon, word and colour. Larger is worse."""
+
+    ABSENT = 0
+    OK = 1
+    UNKNOWN = 2
+    WARNING = 3
+    CRITICAL = 4
+
+    @property
+    def key(self) -> str:
+        """Name of its icon and style."""
+        return self.name.lower()
+
+
+_OF_STATUS = {
+    Status.OK: Tone.OK,
+    Status.WARNING: Tone.WARNING,
+    Status.CRITICAL: Tone.CRITICAL,
+    Status.UNKNOWN: Tone.UNKNOWN,
+    Status.ABSENT: Tone.ABSENT,
+}
+_OF_OUTCOME = {
+    "succeeded": Tone.OK, "passed": Tone.OK, "partial": Tone.WARNING, "failed": Tone.CRITICAL,
+    "interrupted": Tone.WARNING, "inconclusive": Tone.UNKNOWN,
+}  # fmt: skip
+
+
+def tone_of_status(status: Status) -> Tone:
+    """Return how a check's status is shown."""
+    return _OF_STATUS[status]
+
+
+def tone_of_outcome(outcome: str) -> Tone:
+    """Return how a run's outcome or a drill's verdict is shown; what is still running is neither good nor bad."""
+    return _OF_OUTCOME.get(outcome.lower(), Tone.ABSENT)
+
+
+def tone_of_alert(alert: AlertView) -> Tone:
+    """Return how an alert is shown: by severity while it fires."""
+    if alert.state in FIRING_STATES:
+        return Tone.CRITICAL if alert.severity == "critical" else Tone.WARNING
+    return Tone.OK if alert.state == "resolved" else Tone.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One of the two answers. ``answer`` is one word, ``reason`` one sentence, ``short`` two or three words for a tab."""
+
+    tone: Tone
+    answer: str
+    reason: str
+    short: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A measured time against its objective. ``share`` of the objective, capped at 1; None without an objective."""
+
+    tone: Tone
+    share: float | None
+    text: str
+    word: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What is known of one job's recoverability."""
+
+    job: str
+    tone: Tone
+    word: str
+    """Two or three words: ``proven``, ``drill failed``, ``never drilled``."""
+    proven_at: datetime | None
+    """When a drill last had everything back."""
+    rto: Meter
+    """The last passed drill's time against the objective."""
+    rpo: Meter
+    """What would be lost if the source were gone now, against the objective."""
+
+
+def is_stale(view: View, now: datetime) -> bool:
+    """Tell whether the view is too old to say anything about now."""
+    return now - view.made_at > STALE_AFTER
+
+
+def well(view: View, now: datetime) -> Verdict:
+    """Answer "is this machine well?"."""
+    if is_stale(view, now):
+        age = span((now - view.made_at).total_seconds())
+        return Verdict(Tone.UNKNOWN, "Unknown", f"The daemon's loop has told nothing new for {age}.", "no news")
+    firing = [a for a in view.alerts if a.state in FIRING_STATES]
+    notes = tuple(_notes(view, firing))
+    if firing:
+        critical = sum(a.severity == "critical" for a in firing)
+        tone = Tone.CRITICAL if critical else Tone.WARNING
+        by_severity = ((critical, "critical"), (len(firing) - critical, "warning"))
+        counts = ", ".join(f"{number} {word}" for number, word in by_severity if number)
+        reason = f"{plural(len(firing), 'alert')} firing: {counts}."
+        return Verdict(tone, "No" if critical else "Mostly", reason, f"{len(firing)} firing", notes)
+    return _quiet(view.checks, notes)
+
+
+def _quiet(checks: Sequence[CheckView], notes: tuple[str, ...]) -> Verdict:
+    """Answer for a machine on which nothing fires: that alone is not yet a yes."""
+    waiting = [c for c in checks if c.checked_at is None]
+    unknown = [c for c in checks if c.checked_at is not None and c.status is Status.UNKNOWN]
+    bad = [c for c in checks if c.status in (Status.WARNING, Status.CRITICAL)]
+    judged = [c for c in checks if c.status is not Status.ABSENT]
+    if not checks:
+        return Verdict(Tone.UNKNOWN, "Unknown", "No check has told anything yet.", "no checks", notes)
+    if waiting:
+        reason = f"{len(waiting)} of {plural(len(checks), 'check')} did not run yet."
+        return Verdict(Tone.UNKNOWN, "Starting", reason, "starting", notes)
+    if unknown:
+        reason = f"Nothing is firing, but {plural(len(unknown), 'check')} could not measure."
+        return Verdict(Tone.UNKNOWN, "Not sure", reason, f"{len(unknown)} unknown", notes)
+    if bad:
+        reason = f"Nothing is firing; {len(bad)} of {plural(len(judged), 'reading')} past a threshold, watched."
+        return Verdict(Tone.OK, "So far", reason, "well so far", notes)
+    reason = f"Nothing is firing; {'the one check is' if len(judged) == 1 else f'all {len(judged)} checks are'} ok."
+    return Verdict(Tone.OK, "Yes", reason, "well", notes)
+
+
+def _notes(view: View, firing: Sequence[AlertView]) -> Iterable[str]:
+    pending = sum(a.state == "pending" for a in view.alerts)
+    held = sum(bool(a.suppressed_by) for a in firing)
+    acknowledged = sum(a.acknowledged_by is not None for a in firing)
+    if pending:
+        yield f"{pending} pending"
+    if acknowledged:
+        yield f"{acknowledged} acknowledged"
+    if held:
+        yield f"messages of {held} held back"
+    if not view.config_reload_ok:
+        yield "new settings refused, the old ones are in force"
+
+
+def tally(checks: Sequence[CheckView]) -> list[tuple[Tone, int, str]]:
+    """Count entities by status, worst first: tone, number, word."""
+    counts = Counter(c.status for c in checks)
+    order = (Status.CRITICAL, Status.WARNING, Status.UNKNOWN, Status.OK, Status.ABSENT)
+    return [(tone_of_status(s), counts[s], s.label) for s in order if counts[s]]
+
+
+def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
+    """Weigh one job's last drill, its age, and its two objectives. ``drills``: the latest of all jobs, newest first."""
+    duties = [d for d in job.duties if d.kind == "drill"]
+    passed = next((d for d in drills if d.job == job.name and d.verdict == "PASSED"), None)
+    if passed is None and job.last_drill is not None and job.last_drill.verdict == "PASSED":
+        passed = job.last_drill
+    proven = [d.last_success_at for d in duties if d.last_success_at] + ([passed.ended_at] if passed else [])
+    proven_at = max(proven, default=None)
+    rto = _meter(passed.rto_seconds if passed else None, job.rto_seconds, "not measured yet", "too slow")
+    newest = job.newest_snapshot
+    age = (now - newest.taken_at).total_seconds() if newest else None
+    rpo = _meter(age, job.rpo_seconds, "no snapshot yet", "too old")
+    tone, word = _proof_word(job, proven_at, min((d.max_age_seconds for d in duties), default=None), now)
+    if tone is Tone.OK and rpo.tone is Tone.WARNING:
+        tone, word = Tone.WARNING, "proven, loss above RPO"
+    elif tone is Tone.OK and rto.tone is Tone.WARNING:
+        tone, word = Tone.WARNING, "proven, slower than RTO"
+    return Proof(job.name, tone, word, proven_at, rto, rpo)
+
+
+def _proof_word(job: JobView, proven_at: datetime | None, max_age: float | None, now: datetime) -> tuple[Tone, str]:
+    last = job.last_drill
+    if last is not None and last.verdict == "FAILED":
+        return Tone.CRITICAL, "drill failed"
+    if job.newest_snapshot is None:
+        return Tone.UNKNOWN, "no snapshot yet"
+    if proven_at is None:
+        if last is not None:
+            return Tone.UNKNOWN, "drill inconclusive"
+        return (Tone.UNKNOWN, "not drilled yet") if max_age is not None else (Tone.WARNING, "no drill set up")
+    if max_age and (now - proven_at).total_seconds() > max_age:
+        return Tone.WARNING, "proof too old"
+    if last is not None and last.verdict == "INCONCLUSIVE":
+        return Tone.UNKNOWN, "proven, last drill inconclusive"
+    return Tone.OK, "proven"
+
+
+def _meter(measured: float | None, objective: float | None, nothing: str, past: str) -> Meter:
+    promise = "no objective" if objective is None else f"of {format_duration(objective)}"
+    if measured is None:
+        return Meter(Tone.UNKNOWN, 0.0 if objective else None, nothing, promise)
+    if objective is None:
+        return Meter(Tone.ABSENT, None, format_duration(measured), promise)
+    share = measured / objective if objective > 0 else 1.0
+    tone = Tone.OK if measured <= objective else Tone.WARNING
+    word = promise if tone is Tone.OK else f"{promise}, {past}"
+    return Meter(tone, min(max(share, 0.0), 1.0), format_duration(measured), word)
+
+
+def recoverable(jobs: Sequence[JobView], proofs: Sequence[Proof]) -> Verdict:
+    """Answer "can we get it back?" from the proofs of all jobs."""
+    if not jobs:
+        return Verdict(Tone.WARNING, "No", "Nothing is backed up: the settings have no jobs.", "no backups")
+    worst = max(p.tone for p in proofs)
+    hit = [p for p in proofs if p.tone is worst]
+    names = _names([p.job for p in hit])
+    if worst is Tone.CRITICAL:
+        return Verdict(worst, "No", f"The last restore drill of {names} failed.", f"{plural(len(hit), 'drill')} failed")
+    if worst is Tone.WARNING:
+        reason = f"{hit[0].job}: {hit[0].word}." if len(hit) == 1 else f"Promises are not kept for {names}."
+        return Verdict(worst, "Yes, but" if all(p.proven_at for p in hit) else "Not all", reason, "promise broken")
+    if worst is Tone.UNKNOWN:
+        reason = f"{hit[0].job}: {hit[0].word}." if len(hit) == 1 else f"Not proven for {names}."
+        return Verdict(worst, "Not sure", reason, "not proven")
+    whole = "The one job came" if len(proofs) == 1 else f"All {len(proofs)} jobs came"
+    return Verdict(Tone.OK, "Yes", f"{whole} back whole in the last restore drill.", "proven")
+
+
+def plural(count: int, word: str) -> str:
+    """Write a count with its noun: ``1 alert``, ``3 alerts``."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def _names(names: Sequence[str]) -> str:
+    shown = list(names[:3]) + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
