@@ -32,7 +32,9 @@ class Status(IntEnum):
 class Reading:
     """One number in a base unit. ``entity`` names the device, interface or sensor; empty when the check has just one.
 
-    Units: ``ratio`` (0 to 1), ``bytes``, ``bytes_per_second``, ``seconds``, ``celsius``, ``rpm``, ``per_second``, ``count``.
+    Units: ``ratio`` (0 to 1), ``bytes``, ``bytes_per_second``, ``seconds``, ``celsius``, ``rpm``, ``per_second``,
+    ``count`` (of whole things), ``number`` (anything else). A main reading that could not be measured beside others
+    that could is NaN.
     """
 
     name: str
@@ -43,7 +45,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A verdict that the probe's own protocol carries (a refused connection, a plugin's exit code), besides its readings."""
+    """A verdict that the probe's own protocol carries besides its readings: a refused connection, a plugin's exit."""
 
     status: Status
     message: str
@@ -55,10 +57,16 @@ class Measurement:
 
     readings: Sequence[Reading]
     finding: Finding | None = None
+    missing: Sequence[str] = ()
+    """Entities that the settings name and that are not there (an unplugged disk)."""
 
 
 class ProbeError(Exception):
-    """The probe could not measure. The message says what was tried, on what, and why it failed."""
+    """The probe could not measure. The message says what was tried, on what, and why; ``hint`` what to do about it."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 class NoData(Exception):  # noqa: N818 - it is not an error
@@ -85,3 +93,5 @@ class Result:
     took_seconds: float
     readings: tuple[Reading, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    standing: Mapping[str, Status] = field(default_factory=dict)
+    """Reading -> its own last judged status, for the next run to clear where it should; UNKNOWN carries it on."""

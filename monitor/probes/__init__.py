@@ -1,0 +1,1 @@
+"""Probes: one small module for each family of things that is measured. None judges, notifies or reads settings."""

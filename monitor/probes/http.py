@@ -1,0 +1,125 @@
+"""Does a web address answer as it should: status, a text in the body, how fast, how long the certificate lasts."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from urllib.parse import urljoin, urlsplit
+
+from monitor.probes.address import Unreachable
+from monitor.probes.certificate import not_after
+from monitor.probes.http_exchange import Answer, Request, Untrusted, certificate_of, exchange, is_address
+from monitor.result import Finding, Measurement, Reading, Status
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_MOST_HOPS = 5
+_SECRET_HEADERS = {"authorization", "cookie", "proxy-authorization"}
+
+
+class HttpProbe:
+    """One request, redirects followed unless they are what is expected.
+
+    A redirect from https to http is refused, and credentials are not carried to another host. ``clock`` tells the time
+    against which the certificate is held.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        timeout_seconds: float,
+        clock: Callable[[], datetime],
+        expect_status: Collection[int] = (200,),
+        contains: str | None = None,
+        verify_tls: bool = True,
+    ) -> None:
+        self._request = request
+        self._timeout_seconds = timeout_seconds
+        self._clock = clock
+        self._expect_status = expect_status
+        self._contains = contains
+        self._verify_tls = verify_tls
+
+    def measure(self) -> Measurement:
+        """Return ``response_time`` (seconds, up to the last byte of the last answer), ``status_code`` and, for https,
+        ``certificate_expires_in`` (seconds, negative when it has).
+
+        CRITICAL when there is no answer, the status is not expected, or the body lacks the text.
+        """
+        began = time.monotonic()
+        deadline = began + self._timeout_seconds
+        try:
+            answer = self._follow(deadline)
+        except Untrusted as reason:
+            unmeasured = Reading("response_time", float("nan"), "seconds")
+            validity = self._validity(certificate_of(self._request.url, deadline))
+            return Measurement([unmeasured, *validity], Finding(Status.CRITICAL, str(reason)))
+        except Unreachable as reason:
+            return Measurement([], Finding(Status.CRITICAL, str(reason)))
+        readings = [
+            Reading("response_time", time.monotonic() - began, "seconds"),
+            Reading("status_code", answer.status, "count"),
+            *self._validity(answer.certificate),
+        ]
+        fault = self._fault(answer)
+        return Measurement(readings, Finding(Status.CRITICAL, fault) if fault else None)
+
+    def _follow(self, deadline: float) -> Answer:
+        request = self._request
+        for _ in range(_MOST_HOPS + 1):
+            answer = exchange(request, verify_tls=self._verify_tls, deadline=deadline)
+            target = answer.headers.get("location")
+            if answer.status in self._expect_status or answer.status not in _REDIRECTS or not target:
+                return answer
+            request = _redirected(request, answer.status, target)
+        raise Unreachable(f"{shown(self._request.url)} redirects more than {_MOST_HOPS} times")
+
+    def _validity(self, certificate: bytes | None) -> list[Reading]:
+        if not certificate:
+            return []
+        left = (not_after(certificate) - self._clock()).total_seconds()
+        return [Reading("certificate_expires_in", left, "seconds")]
+
+    def _fault(self, answer: Answer) -> str | None:
+        address = shown(self._request.url)
+        if answer.status not in self._expect_status:
+            expected = " or ".join(str(status) for status in self._expect_status)
+            return f"{address} answered {answer.status}, expected {expected}"
+        if self._contains is not None and self._contains not in _text(answer):
+            place = f"the first {len(answer.body)} bytes of the answer" if answer.cut else "the answer"
+            return f"{address} answered {answer.status}, but {place} lacks the text {self._contains!r}"
+        return None
+
+
+def shown(url: str) -> str:
+    """Return an address without user, password, query and fragment, which may be secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _redirected(request: Request, status: int, target: str) -> Request:
+    try:
+        url = urljoin(request.url, target)
+    except ValueError:
+        url = ""
+    if not is_address(url):
+        raise Unreachable(f"{shown(request.url)} redirects to something that is not a web address")
+    before, after = urlsplit(request.url), urlsplit(url)
+    if before.scheme == "https" and after.scheme == "http":
+        raise Unreachable(f"{shown(request.url)} redirects to {shown(url)}, which is not encrypted")
+    headers: Mapping[str, str] = request.headers
+    if (before.scheme, before.hostname, before.port) != (after.scheme, after.hostname, after.port):
+        headers = {name: value for name, value in headers.items() if name.lower() not in _SECRET_HEADERS}
+    elif before.username is not None and after.username is None:
+        url = after._replace(netloc=before.netloc).geturl()
+    if status in (307, 308) or request.method == "HEAD":  # RFC 9110, 15.4: only these keep a POST a POST
+        return replace(request, url=url, headers=headers)
+    return replace(request, url=url, headers=headers, method="GET", body=None)
+
+
+def _text(answer: Answer) -> str:
+    _, _, charset = answer.headers.get("content-type", "").lower().partition("charset=")
+    try:
+        return answer.body.decode(charset.split(";")[0].strip(" \"'") or "utf-8", "replace")
+    except LookupError:
+        return answer.body.decode("utf-8", "replace")
