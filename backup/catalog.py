@@ -1,0 +1,465 @@
+"""The catalog: which runs and drills there were, and what became of them. SQLite, in backup.db.
+
+It is the ledger from which the daemon decides what is due, and the source of the page's history. The repositories
+are the truth about snapshots; the catalog only remembers what it last saw there, and may be lost: a damaged file is
+set aside under another name and started afresh.
+
+Written by the daemon, its job children and the command line at the same time (WAL, short transactions, a busy
+timeout). A run is recorded before it begins and once more when it ends. Imports nothing that the idle daemon should
+not carry.
+"""
+
+import json
+import logging
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+log = logging.getLogger(__name__)
+
+_BUSY_SECONDS = 10.0
+_SUCCESS = "('succeeded', 'partial', 'passed')"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL,
+    started_at TEXT NOT NULL, ended_at TEXT, outcome TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
+    pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}'
+);
+CREATE INDEX IF NOT EXISTS runs_by_duty ON runs (kind, job, repository, id);
+CREATE TABLE IF NOT EXISTS drills (
+    id INTEGER PRIMARY KEY, run INTEGER, job TEXT NOT NULL, repository TEXT NOT NULL, snapshot TEXT NOT NULL,
+    level TEXT NOT NULL, verdict TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT NOT NULL,
+    rto_seconds REAL, rpo_seconds REAL, files INTEGER NOT NULL, bytes INTEGER NOT NULL, message TEXT NOT NULL,
+    planted TEXT
+);
+CREATE TABLE IF NOT EXISTS snapshots (
+    repository TEXT NOT NULL, id TEXT NOT NULL, job TEXT NOT NULL, kind TEXT NOT NULL, taken_at TEXT NOT NULL,
+    files INTEGER NOT NULL, bytes INTEGER NOT NULL, added_bytes INTEGER NOT NULL, partial INTEGER NOT NULL,
+    PRIMARY KEY (repository, id)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS repositories (
+    name TEXT PRIMARY KEY, looked_at TEXT NOT NULL, size_bytes INTEGER, free_bytes INTEGER, verified_at TEXT,
+    problem TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS jobs (name TEXT PRIMARY KEY, configured_at TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL, asked_at TEXT NOT NULL
+);
+"""
+
+
+class CatalogError(Exception):
+    """The catalog cannot be read or written."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """One attempt. ``outcome``: running, succeeded, partial, failed, interrupted; for drills passed, inconclusive."""
+
+    id: int
+    kind: str
+    job: str
+    repository: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str
+    message: str
+    pid: int | None
+    snapshot: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the runs of one duty (kind, job, repository) amount to. Interrupted runs are attempts, not failures."""
+
+    last_started_at: datetime
+    last_ended_at: datetime | None
+    last_outcome: str
+    last_success_at: datetime | None
+    """Start of the latest run that reached its goal: the data is as old as that."""
+    failures_in_row: int
+    runs: int
+    failures: int
+    partial: int
+    inconclusive: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrillRow:
+    """One drill that ended; ``planted`` names the fault that was put in its way on purpose."""
+
+    id: int
+    job: str
+    repository: str
+    snapshot: str
+    level: str
+    verdict: str
+    started_at: datetime
+    ended_at: datetime
+    rto_seconds: float | None
+    rpo_seconds: float | None
+    files: int
+    bytes: int
+    message: str
+    planted: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """A snapshot as it was last seen in its repository."""
+
+    repository: str
+    id: str
+    job: str
+    kind: str
+    taken_at: datetime
+    files: int
+    bytes: int
+    added_bytes: int
+    partial: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryRow:
+    """A repository as it was last looked at."""
+
+    name: str
+    looked_at: datetime
+    size_bytes: int | None
+    free_bytes: int | None
+    verified_at: datetime | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A run that a person asked for."""
+
+    kind: str
+    job: str
+    repository: str
+
+
+class Catalog:
+    """backup.db. One connection, for the thread that made it; other processes have their own."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or make it; a damaged one is set aside. Raises CatalogError when there is no way to have one."""
+        self.path = path
+        self.problem: str | None = None
+        """What was wrong with the file that was found; None when all was well."""
+        try:
+            self._connection = self._open()
+        except sqlite3.DatabaseError as error:
+            if not path.exists() or isinstance(error, sqlite3.OperationalError):
+                raise self._error("opening", error) from None
+            self._set_aside(error)
+            self._connection = self._open()
+        self._version = self._data_version()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def changed(self) -> bool:
+        """Tell whether another process wrote since the last call."""
+        before, self._version = self._version, self._data_version()
+        return before != self._version
+
+    def configure(self, jobs: Iterable[str], now: datetime) -> None:
+        """Note since when each job is configured; freshness counts from there until its first success."""
+        rows = [(name, _text(now)) for name in jobs]
+        self._write("INSERT OR IGNORE INTO jobs VALUES (?, ?)", rows)
+
+    def configured_at(self) -> dict[str, datetime]:
+        """Return when each job first stood in the settings."""
+        return {row["name"]: _moment(row["configured_at"]) for row in self._read("SELECT * FROM jobs")}
+
+    def start_run(self, kind: str, job: str, repository: str, *, now: datetime, pid: int | None = None) -> int:
+        """Record that a run begins and return its number."""
+        return self._write_one(
+            "INSERT INTO runs (kind, job, repository, started_at, outcome, pid) VALUES (?, ?, ?, ?, 'running', ?)",
+            (kind, job, repository, _text(now), pid),
+        )
+
+    def set_pid(self, run: int, pid: int) -> None:
+        """Record which process does the run."""
+        self._write_one("UPDATE runs SET pid = ? WHERE id = ?", (pid, run))
+
+    def end_run(
+        self,
+        run: int,
+        outcome: str,
+        message: str,
+        *,
+        now: datetime,
+        snapshot: str = "",
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
+        """Record how a run ended."""
+        self._write_one(
+            "UPDATE runs SET outcome = ?, message = ?, ended_at = ?, snapshot = ?, figures = ? WHERE id = ?",
+            (outcome, message, _text(now), snapshot, json.dumps(figures or {}), run),
+        )
+
+    def run(self, run: int) -> RunRow:
+        """Return one run. Raises KeyError."""
+        for row in self._read("SELECT * FROM runs WHERE id = ?", (run,)):
+            return _run(row)
+        raise KeyError(run)
+
+    def running_runs(self) -> list[RunRow]:
+        """Return the runs that have begun and not ended."""
+        return [_run(row) for row in self._read("SELECT * FROM runs WHERE outcome = 'running' ORDER BY id")]
+
+    def runs(self, limit: int) -> list[RunRow]:
+        """Return the latest runs, newest first."""
+        return [_run(row) for row in self._read("SELECT * FROM runs ORDER BY id DESC LIMIT ?", (limit,))]
+
+    def last_runs(self) -> list[RunRow]:
+        """Return the latest ended run of each duty, newest first."""
+        sql = """
+            SELECT * FROM runs WHERE id IN (
+                SELECT max(id) FROM runs WHERE outcome != 'running' GROUP BY kind, job, repository
+            ) ORDER BY id DESC"""
+        return [_run(row) for row in self._read(sql)]
+
+    def standings(self) -> dict[tuple[str, str, str], Standing]:
+        """Return what each duty's runs amount to, by kind, job and repository."""
+        sql = f"""
+            SELECT kind, job, repository, count(*) AS runs,
+                sum(outcome = 'failed') AS failures, sum(outcome = 'partial') AS partial,
+                sum(outcome = 'inconclusive') AS inconclusive, max(id) AS last,
+                max(CASE WHEN outcome IN {_SUCCESS} THEN started_at END) AS succeeded_at,
+                max(CASE WHEN outcome IN {_SUCCESS} THEN id ELSE 0 END) AS last_good
+            FROM runs GROUP BY kind, job, repository"""  # noqa: S608 - a constant of this module
+        found = {}
+        for row in self._read(sql):
+            last = self.run(row["last"])
+            key = (row["kind"], row["job"], row["repository"])
+            found[key] = Standing(
+                last.started_at, last.ended_at, last.outcome, _moment_or_none(row["succeeded_at"]),
+                self._failures_since(key, row["last_good"]), row["runs"], row["failures"], row["partial"],
+                row["inconclusive"],
+            )  # fmt: skip
+        return found
+
+    def record_drill(self, run: int, drill: DrillRow) -> None:
+        """Record a drill that ended; its ``id`` is given here."""
+        self._write_one(
+            "INSERT INTO drills (run, job, repository, snapshot, level, verdict, started_at, ended_at, rto_seconds,"
+            " rpo_seconds, files, bytes, message, planted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (run, drill.job, drill.repository, drill.snapshot, drill.level, drill.verdict, _text(drill.started_at),
+             _text(drill.ended_at), drill.rto_seconds, drill.rpo_seconds, drill.files, drill.bytes, drill.message,
+             drill.planted),
+        )  # fmt: skip
+
+    def drills(self, limit: int) -> list[DrillRow]:
+        """Return the latest drills, newest first; those with a planted fault are exercises of the drill, not of a job."""
+        rows = self._read("SELECT * FROM drills WHERE planted IS NULL ORDER BY id DESC LIMIT ?", (limit,))
+        return [_drill(row) for row in rows]
+
+    def last_drills(self) -> dict[str, DrillRow]:
+        """Return each job's latest drill."""
+        sql = "SELECT * FROM drills WHERE id IN (SELECT max(id) FROM drills WHERE planted IS NULL GROUP BY job)"
+        return {row["job"]: _drill(row) for row in self._read(sql)}
+
+    def proven(self) -> dict[tuple[str, str], datetime]:
+        """Return when each snapshot was last proven by a drill, by repository and snapshot id."""
+        sql = """
+            SELECT repository, snapshot, max(ended_at) AS at FROM drills
+            WHERE verdict = 'PASSED' AND planted IS NULL GROUP BY repository, snapshot"""
+        return {(row["repository"], row["snapshot"]): _moment(row["at"]) for row in self._read(sql)}
+
+    def newest_proven(self, repository: str) -> dict[str, str]:
+        """Return, by job, the snapshot of ``repository`` that was proven last."""
+        sql = """
+            SELECT job, snapshot FROM drills WHERE id IN (
+                SELECT max(id) FROM drills
+                WHERE verdict = 'PASSED' AND planted IS NULL AND repository = ? GROUP BY job
+            )"""
+        return {row["job"]: row["snapshot"] for row in self._read(sql, (repository,))}
+
+    def replace_snapshots(self, repository: str, snapshots: Iterable[SnapshotRow]) -> None:
+        """Remember what was just seen in a repository, instead of what was seen before."""
+        rows = [
+            (s.repository, s.id, s.job, s.kind, _text(s.taken_at), s.files, s.bytes, s.added_bytes, int(s.partial))
+            for s in snapshots
+        ]
+        with self._transaction():
+            self._connection.execute("DELETE FROM snapshots WHERE repository = ?", (repository,))
+            self._connection.executemany("INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def snapshots(self) -> list[SnapshotRow]:
+        """Return every snapshot last seen, newest first."""
+        return [
+            SnapshotRow(
+                row["repository"], row["id"], row["job"], row["kind"], _moment(row["taken_at"]), row["files"],
+                row["bytes"], row["added_bytes"], bool(row["partial"]),
+            )
+            for row in self._read("SELECT * FROM snapshots ORDER BY taken_at DESC")
+        ]  # fmt: skip
+
+    def look_at_repository(
+        self, name: str, *, now: datetime, size_bytes: int | None = None, free_bytes: int | None = None
+    ) -> None:
+        """Remember how big a repository is and how much room is left; what verify found stays."""
+        self._write_one(
+            "INSERT INTO repositories (name, looked_at, size_bytes, free_bytes) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET looked_at = excluded.looked_at, size_bytes = excluded.size_bytes,"
+            " free_bytes = excluded.free_bytes",
+            (name, _text(now), size_bytes, free_bytes),
+        )
+
+    def record_verify(self, name: str, problem: str | None, *, now: datetime) -> None:
+        """Remember that a repository was verified, and the worst that was found; None when it is sound."""
+        self._write_one(
+            "INSERT INTO repositories (name, looked_at, verified_at, problem) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET verified_at = excluded.verified_at, problem = excluded.problem",
+            (name, _text(now), _text(now), problem),
+        )
+
+    def repositories(self) -> dict[str, RepositoryRow]:
+        """Return the repositories as last looked at, by name."""
+        return {
+            row["name"]: RepositoryRow(
+                row["name"], _moment(row["looked_at"]), row["size_bytes"], row["free_bytes"],
+                _moment_or_none(row["verified_at"]), row["problem"],
+            )
+            for row in self._read("SELECT * FROM repositories")
+        }  # fmt: skip
+
+    def request(self, kind: str, job: str, repository: str, *, now: datetime) -> None:
+        """Ask the daemon for a run; it looks at its next tick."""
+        self._write_one(
+            "INSERT INTO requests (kind, job, repository, asked_at) VALUES (?, ?, ?, ?)",
+            (kind, job, repository, _text(now)),
+        )
+
+    def take_requests(self) -> list[Request]:
+        """Return what was asked for, and forget it."""
+        rows = self._read("SELECT * FROM requests ORDER BY id")
+        if rows:
+            self._write_one("DELETE FROM requests WHERE id <= ?", (rows[-1]["id"],))
+        return [Request(row["kind"], row["job"], row["repository"]) for row in rows]
+
+    def _failures_since(self, key: tuple[str, str, str], last_good: int) -> int:
+        sql = """
+            SELECT count(*) AS n FROM runs WHERE kind = ? AND job = ? AND repository = ? AND id > ?
+            AND outcome IN ('failed', 'inconclusive')"""
+        return int(self._read(sql, (*key, last_good))[0]["n"])
+
+    def _open(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.executescript(_SCHEMA)
+            if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(found)
+        except BaseException:
+            connection.close()
+            raise
+        self.path.chmod(0o600)
+        return connection
+
+    def _set_aside(self, error: sqlite3.DatabaseError) -> None:
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.damaged-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self.problem = f"backup.db was damaged ({error}), is now {aside.name}, and history starts afresh"
+        log.error("catalog set aside", extra={"file": str(aside), "reason": error})
+
+    def _data_version(self) -> int:
+        return int(self._read("PRAGMA data_version")[0][0])
+
+    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._error("reading", error) from None
+
+    def _write(self, sql: str, rows: list[tuple[Any, ...]]) -> None:
+        with self._transaction():
+            self._connection.executemany(sql, rows)
+
+    def _write_one(self, sql: str, values: tuple[Any, ...]) -> int:
+        with self._transaction():
+            return int(self._connection.execute(sql, values).lastrowid or 0)
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self)
+
+    def _error(self, what: str, error: Exception) -> CatalogError:
+        return CatalogError(
+            f"{what} the catalog {self.path}: {error}", hint="look at the free space and rights of the state directory"
+        )
+
+
+class _Transaction:
+    """All of it or nothing; raises CatalogError instead of SQLite's own."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def __enter__(self) -> None:
+        try:
+            self._catalog._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.DatabaseError as error:
+            raise self._catalog._error("writing", error) from None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        try:
+            self._catalog._connection.execute("ROLLBACK" if kind else "COMMIT")
+        except sqlite3.DatabaseError as failed:
+            raise self._catalog._error("writing", failed) from None
+        if isinstance(error, sqlite3.DatabaseError):
+            raise self._catalog._error("writing", error) from None
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _moment_or_none(text: str | None) -> datetime | None:
+    return None if text is None else _moment(text)
+
+
+def _run(row: sqlite3.Row) -> RunRow:
+    return RunRow(
+        row["id"], row["kind"], row["job"], row["repository"], _moment(row["started_at"]),
+        _moment_or_none(row["ended_at"]), row["outcome"], row["message"], row["pid"], row["snapshot"],
+        json.loads(row["figures"]),
+    )  # fmt: skip
+
+
+def _drill(row: sqlite3.Row) -> DrillRow:
+    return DrillRow(
+        row["id"], row["job"], row["repository"], row["snapshot"], row["level"], row["verdict"],
+        _moment(row["started_at"]), _moment(row["ended_at"]), row["rto_seconds"], row["rpo_seconds"], row["files"],
+        row["bytes"], row["message"], row["planted"],
+    )  # fmt: skip
