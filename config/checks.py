@@ -19,11 +19,11 @@ AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
 class Bound(Model):
     """A threshold in its long form: which reading, where it raises, where it clears."""
 
-    reading: str | None = None
+    reading: str | None = Field(None, examples=["inodes_used"])
     """Name of the reading; the check's main one when left out."""
-    raise_: Threshold = Field(alias="raise")
+    raise_: Threshold = Field(alias="raise", examples=["> 85%"])
     """Where the status begins."""
-    clear: Threshold | None = None
+    clear: Threshold | None = Field(None, examples=["< 80%"])
     """Where the status ends, such as '< 80%'; 10 % of the bound back from `raise` when left out."""
 
     @field_validator("clear", mode="after")
@@ -60,7 +60,7 @@ Bounds = Annotated[
 class ActionSettings(Model):
     """A command run when a status is reached."""
 
-    run: str
+    run: str = Field(min_length=1, examples=["/usr/local/sbin/clean-tmp"])
     """Shell command."""
     at_most: str = Field("1 per 1h", pattern=AT_MOST)
     """How often at most, such as '1 per 1h'."""
@@ -69,7 +69,7 @@ class ActionSettings(Model):
 class CheckBase(Model):
     """What every check has."""
 
-    name: Name
+    name: Name = Field(examples=["root disk"])
     """Unique name, shown everywhere."""
     every: Duration = Field("30s", validate_default=True)
     """How often it runs."""
@@ -81,17 +81,19 @@ class CheckBase(Model):
     """How long it must be clear before the alert resolves."""
     min_samples: int = Field(1, ge=1, le=100)
     """How many bad results in a row it takes at least."""
-    warning: Bounds = []
-    """Thresholds of the status warning."""
-    critical: Bounds = []
+    warning: Bounds = Field([], examples=["> 85%"])
+    """Thresholds of the status warning: one, or a list; a plain one is of the check's main reading."""
+    critical: Bounds = Field([], examples=[{"reading": "used", "raise": "> 95%", "clear": "< 90%"}])
     """Thresholds of the status critical."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field({}, examples=[{"team": "office"}])
     """Labels added to the alert."""
-    runbook: str | None = None
+    runbook: str | None = Field(None, examples=["disk-full"])
     """What to do: a name below deploy/runbooks/ or a URL."""
     depends_on: list[Name] = []
     """Checks whose critical alert mutes this one's messages."""
-    on_critical: ActionSettings | None = None
+    on_critical: ActionSettings | None = Field(
+        None, examples=[{"run": "/usr/local/sbin/clean-tmp", "at_most": "1 per 1h"}]
+    )
     """Command run when the alert fires as critical."""
 
 
@@ -188,7 +190,7 @@ class ProcessCheck(CheckBase):
     """
 
     type: Literal["process"]
-    command: str = Field(min_length=1)
+    command: str = Field(min_length=1, examples=["nginx"])
     """Name of the program, or a regular expression searched in its command line when `match` is `regex`."""
     match: Literal["name", "regex"] = "name"
     """How `command` is compared."""
@@ -200,7 +202,7 @@ class TcpCheck(CheckBase):
     type: Literal["tcp"]
     host: str = Field("127.0.0.1", min_length=1)
     """Name or address."""
-    port: int = Field(ge=1, le=65_535)
+    port: int = Field(ge=1, le=65_535, examples=[5432])
     """Port."""
 
 
@@ -211,17 +213,17 @@ class HttpCheck(CheckBase):
     """
 
     type: Literal["http"]
-    url: Expandable = Field(pattern=WEB_ADDRESS)
+    url: Expandable = Field(pattern=WEB_ADDRESS, examples=["https://www.example.com/health"])
     """Address."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     """Method."""
-    headers: dict[str, SecretText] = {}
+    headers: dict[str, SecretText] = Field({}, examples=[{"Authorization": "Bearer ${HEALTH_TOKEN}"}])
     """Headers sent; write secrets in them as ${VARIABLE}."""
-    body: SecretText | None = None
+    body: SecretText | None = Field(None, examples=["ping"])
     """Body sent."""
     expect_status: list[int] = [200]
     """Accepted status codes."""
-    contains: str | None = None
+    contains: str | None = Field(None, examples=["ready"])
     """Text that must be in the body."""
     verify_tls: bool = True
     """Whether the certificate must be valid."""
@@ -231,9 +233,9 @@ class CommandCheck(CheckBase):
     """A program that speaks the Nagios plugin protocol: exit 0/1/2/3 and performance data as readings."""
 
     type: Literal["command"]
-    run: str = Field(min_length=1)
+    run: str = Field(min_length=1, examples=["/usr/lib/nagios/plugins/check_ntp_time -H pool.ntp.org"])
     """Command line; run without a shell."""
-    environment: dict[str, SecretText] = {}
+    environment: dict[str, SecretText] = Field({}, examples=[{"PGPASSFILE": "/etc/keepwatch/pgpass"}])
     """Variables added to its environment; write secrets in them as ${VARIABLE}."""
 
 

@@ -38,7 +38,8 @@ def read_password(
     if repository.password_file is not None:
         return read_secret_file(repository.password_file, environ)
     if repository.password_command is not None:
-        return read_secret_command(repository.password_command, environ, timeout_seconds=timeout_seconds)
+        command = repository.password_command.get_secret_value()
+        return read_secret_command(command, environ, timeout_seconds=timeout_seconds)
     raise SecretError("cannot read a repository password: no place is set", "set password_file or password_command")
 
 

@@ -7,7 +7,7 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 import datetime
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -51,11 +51,11 @@ def _loopback(listen: str) -> str:
 class DaemonSettings(Model):
     """The daemon itself. Loading fills in what the operator left out from the machine (see :mod:`config.machine`)."""
 
-    host: str = Field("localhost", min_length=1)
+    host: str = Field("localhost", min_length=1, examples=["erp-1"])
     """This machine's name in snapshots, alerts and metrics; its host name when left out."""
     state_dir: AbsolutePath = Path("/var/lib/keepwatch")
     """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
-    timezone: Annotated[str, AfterValidator(_known_zone)] = "UTC"
+    timezone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", examples=["Europe/Berlin"])
     """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""
     log_format: Literal["text", "json"] = "text"
     """How log lines are written to stderr."""
@@ -88,9 +88,9 @@ class WebSettings(Model):
 class NotifySettings(Model):
     """One channel that alerts are told to."""
 
-    name: Name
+    name: Name = Field(examples=["ops"])
     """Unique name."""
-    url: SecretText
+    url: SecretText = Field(examples=["mailtos://user:${MAIL_PASSWORD}@mail.example.com?to=ops@example.com"])
     """Any Apprise URL; write secrets in it as ${VARIABLE}."""
     severities: list[Literal["warning", "critical"]] = ["warning", "critical"]
     """Which alerts it is told."""
@@ -105,7 +105,7 @@ class NotifySettings(Model):
 class HeartbeatSettings(Model):
     """Dead-man switch: a URL that is fetched as long as the daemon's own loops advance."""
 
-    url: Annotated[SecretText, AfterValidator(_web_address)]
+    url: Annotated[SecretText, AfterValidator(_web_address)] = Field(examples=["https://hc-ping.com/${HEARTBEAT_ID}"])
     """Address, such as a healthchecks ping URL; write secrets in it as ${VARIABLE}."""
     every: Duration = Field("1m", validate_default=True)
     """How often."""
@@ -115,9 +115,22 @@ class Settings(Model):
     """keepwatch.toml."""
 
     daemon: DaemonSettings = DaemonSettings()
+    """The daemon itself."""
     web: WebSettings = WebSettings()
+    """The page, metrics and API."""
     repositories: dict[Identifier, RepositorySettings] = {}
+    """Where snapshots live, by name."""
     jobs: dict[Identifier, JobSettings] = {}
+    """What is backed up, by name."""
     checks: list[CheckSettings] = []
+    """What is watched."""
     notify: list[NotifySettings] = []
+    """Who is told."""
     heartbeat: HeartbeatSettings | None = None
+    """The dead-man switch."""
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of keepwatch.toml, with the keys that operators write."""
+        written = cls.model_json_schema(by_alias=True, mode="validation")
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **written, "title": "keepwatch.toml"}

@@ -1,0 +1,143 @@
+"""A keepwatch.toml to begin with, made from the models: every key with its description, and its default or an example.
+
+What is in force in it is the embedded default; everything else is commented out. Nothing of it is kept by hand, so a
+new setting is in the sample as soon as it is in a model.
+"""
+
+import re
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from config import default
+from config.checks import READINGS, CheckBase, CheckSettings
+from config.fields import key_of, models_in, tag_of
+from config.model import Model
+from config.settings import Settings
+from config.writing import assignment, header
+
+_WIDTH = 110
+_HEAD = """\
+# keepwatch.toml: every setting there is. `#key = value`, without a space, shows the default, or an example where
+# there is none; take away the '#' to use it. Files in conf.d/ beside this one are merged into it.
+# `keepwatch config check` finds what is wrong in it, `keepwatch config schema` makes editors complete it.
+"""
+
+
+def sample(state_dir: Path) -> str:
+    """Return the text of a commented keepwatch.toml that does what the embedded default does."""
+    values = tomllib.loads(default.text(state_dir))
+    lines = [_HEAD]
+    for section, field in Settings.model_fields.items():
+        lines += ["", *_banner(section, field)]
+        model = models_in(field.annotation)
+        written = values.get(section, {})
+        if section == "checks":
+            lines += _checks(written)
+        elif section == "notify":
+            lines += _commented(_table(_item_model(field), (section,), {}, item=True))
+        elif model and not field.is_required() and field.default is None:
+            lines += _commented(_table(model[0], (section,), {}))
+        elif model:
+            lines += _table(model[0], (section,), written)
+        else:
+            for name, table in written.items():
+                lines += _table(_item_model(field), (section, name), table)
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _banner(section: str, field: FieldInfo) -> Iterator[str]:
+    yield f"# {section}: {field.description} ".ljust(_WIDTH, "-")
+
+
+def _item_model(field: FieldInfo) -> type[Model]:
+    """Return the model of the items of a list or table of tables."""
+    return models_in(field.annotation.__args__[-1])[0]  # type: ignore[union-attr]
+
+
+def _table(
+    model: type[Model], names: tuple[str, ...], written: Mapping[str, Any], *, item: bool = False
+) -> Iterator[str]:
+    """Write one table; keys in ``written`` are in force, the others commented out; tables in it follow."""
+    yield header(names, item=item)
+    inner = []
+    for name, field in model.model_fields.items():
+        key = key_of(name, field)
+        if models_in(field.annotation) and isinstance(written.get(key), dict):
+            inner.append((models_in(field.annotation)[0], key))
+            continue
+        if models_in(field.annotation) and not field.examples:
+            continue
+        yield from _described(key, field)
+        if key in written:
+            yield assignment(key, written[key])
+        else:
+            yield f"#{assignment(key, _example(model, key, field))}"
+    for inner_model, key in inner:
+        yield ""
+        yield from _table(inner_model, (*names, key), written[key])
+    yield ""
+
+
+def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
+    yield from _comment("Every check may have:")
+    for name, field in CheckBase.model_fields.items():
+        yield from _described(key_of(name, field), field)
+        yield f"#{assignment(key_of(name, field), _example(CheckBase, name, field))}"
+    models = {tag: model for model in models_in(CheckSettings) if (tag := tag_of(model))}
+    used = [check["type"] for check in written]
+    for check in written:
+        yield ""
+        yield from _about(models[check["type"]], check["type"])
+        yield header(("checks",), item=True)
+        yield from (assignment(key, value) for key, value in check.items())
+    for tag, model in models.items():
+        if tag not in used:
+            own = [(key_of(name, field), field) for name, field in model.model_fields.items()]
+            yield ""
+            yield from _about(model, tag)
+            yield f"#{header(('checks',), item=True)}"
+            yield f"#{assignment('name', f'my {tag}')}"
+            yield f"#{assignment('type', tag)}"
+            for key, field in own:
+                if key not in CheckBase.model_fields and key not in ("type", "for"):
+                    yield from _described(key, field)
+                    yield f"#{assignment(key, _example(model, key, field))}"
+
+
+def _about(model: type[Model], tag: str) -> Iterator[str]:
+    text = " ".join((model.__doc__ or "").split())
+    yield from _comment(f"{tag}: {text}")
+    if not READINGS[tag]:
+        yield from _comment("Its readings have the names that the plugin gives them.")
+
+
+def _described(key: str, field: FieldInfo) -> Iterator[str]:
+    """Write a key's description; ``type`` needs none."""
+    if key != "type" and field.description:
+        yield from _comment(" ".join(field.description.split()))
+
+
+def _example(model: type[Model], key: str, field: FieldInfo) -> Any:
+    """Return the default, or the example where the default is empty, missing or the machine's business."""
+    if field.examples:
+        return field.examples[0]
+    if field.is_required() or field.default is None:
+        tag = tag_of(model) if key == "type" else None
+        if tag is None:
+            raise LookupError(f"{model.__name__}.{key} has neither a default nor an example")
+        return tag
+    return str(field.default) if isinstance(field.default, Path) else field.default
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False)]
+
+
+def _commented(lines: Iterator[str]) -> Iterator[str]:
+    """Comment out what is not a comment yet."""
+    yield from (line if line.startswith("#") or not line else f"#{line}" for line in lines)

@@ -1,0 +1,106 @@
+"""``keepwatch config``: begin, check, show and describe the configuration. Changes no settings of a running daemon."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from config.documents import Document
+from config.loading import load_document
+from config.machine import Machine
+from config.sample import sample
+from config.settings import Settings
+from config.showing import show
+from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.output import note, print_json
+from keepwatch.errors import UsageError
+
+app = typer.Typer(help="Begin, check, show and describe the configuration.", no_args_is_help=True)
+
+_CODES = "0 done; 2 usage or configuration"
+
+
+@app.command(epilog=exit_status("keepwatch config init --output /etc/keepwatch/keepwatch.toml", _CODES))
+def init(
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this new file instead of stdout.")
+    ] = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Write a commented keepwatch.toml that does what the embedded default does."""
+    text = sample(state_dir.absolute() if state_dir else Machine.here(os.environ).state_dir)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:  # "x" refuses an existing file without a moment in between
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"cannot write {output}: it exists", hint="name another file, or move it away") from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"cannot write {output}: {reason}", hint="name a file in a folder you may write to") from error
+    note(f"wrote {output}; check your changes with: keepwatch config check --config {output}")
+
+
+@app.command(epilog=exit_status("keepwatch config check --config ./keepwatch.toml", _CODES))
+def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
+    """Check everything the configuration says, and tell every problem with its line."""
+    setup = Setup(config, state_dir)
+    settings, document = _load(setup)
+    counts = (
+        (len(settings.checks), "check"),
+        (len(settings.jobs), "job"),
+        (len(settings.repositories), "repository"),
+        (len(settings.notify), "notification channel"),
+    )
+    files = ", ".join(str(file) for file in document.files if file) or "embedded default"
+    print(f"{', '.join(_count(number, word) for number, word in counts)}: no problems in {files}")
+    for remark in remarks(settings):
+        note(f"note: {remark}")
+
+
+@app.command("show", epilog=exit_status("keepwatch config show --json", _CODES))
+def show_settings(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
+    """Print the settings in force as TOML, secrets masked, defaults marked."""
+    settings, document = _load(Setup(config, state_dir))
+    shown = show(settings, document)
+    files = [str(file) for file in document.files if file]
+    if as_json:
+        print_json({"files": files, "settings": shown.data, "defaults": shown.default_names()})
+    else:
+        print(f"# settings in force, from {', '.join(files) or 'the embedded default'}\n\n{shown.as_toml()}", end="")
+
+
+@app.command(epilog=exit_status("keepwatch config schema > keepwatch.schema.json", _CODES))
+def schema() -> None:
+    """Print the JSON Schema of keepwatch.toml, by which editors complete and check it."""
+    print(json.dumps(Settings.json_schema(), indent=2))
+
+
+def remarks(settings: Settings) -> list[str]:
+    """Say what is allowed and yet hardly meant."""
+    found = []
+    if not settings.checks:
+        found.append("nothing is watched: there is no [[checks]]")
+    if not settings.jobs:
+        found.append("nothing is backed up: there is no [jobs.NAME]")
+    if not settings.notify:
+        found.append("nobody is told of alerts: there is no [[notify]]")
+    for name, job in settings.jobs.items():
+        if job.incremental is None and job.full is None:
+            found.append(f"job {name} runs only by hand: it has neither incremental nor full")
+        if job.drill is None:
+            found.append(f"nothing proves that job {name} comes back: it has no drill")
+    return found
+
+
+def _load(setup: Setup) -> tuple[Settings, Document]:
+    return load_document(setup.path, environ=os.environ, state_dir=setup.state_dir)
+
+
+def _count(number: int, word: str) -> str:
+    plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
+    return f"{number} {word if number == 1 else plural}"
