@@ -13,8 +13,6 @@ from config.checks import Bound
 from config.threshold import Threshold
 from monitor.result import Reading, Status
 
-_NOT = {">": "<=", ">=": "<", "<": ">=", "<=": ">", "==": "!=", "!=": "=="}
-
 
 @dataclass(frozen=True, slots=True)
 class Breach:
@@ -60,31 +58,24 @@ def judge(
             continue
         standing.setdefault(name, Status.OK)
         raised = bound.raise_.is_past(reading.value)
-        if raised or (before.get(name, others) >= status and not _is_over(bound, reading)):
+        if raised or (before.get(name, others) >= status and held_by(bound, reading).is_past(reading.value)):
             breaches.append(Breach(status, reading, bound, held=not raised))
             standing[name] = max(standing[name], status)
     worst = breaches[0] if breaches else None
     return Verdict(worst.status if worst else Status.OK, worst, tuple(dict.fromkeys(missing)), standing)
 
 
-def fine_again(bound: Bound, reading: Reading) -> Threshold:
-    """Return the condition under which a raised ``bound`` counts as over.
+def held_by(bound: Bound, reading: Reading) -> Threshold:
+    """Return what holds as long as a raised ``bound`` is not over.
 
-    ``clear`` may be written either way round, as what is fine again (``< 80%`` for ``> 85%``) or as what is still bad
-    (``> 80%``). A default that would lie between two whole numbers of a count moves back to the bound itself, since
-    a process count that must not be ``< 1`` is fine at 1.
+    A default that would lie between two whole numbers of a count moves to the bound itself, since a process count that
+    must not be ``< 1`` is fine at 1, and not only at 1.1.
     """
-    clear = bound.clear or bound.raise_.default_clear()
+    until = bound.until
     if bound.clear is None and reading.unit == "count":
-        back = clear.bound - bound.raise_.bound
-        clear = replace(clear, bound=bound.raise_.bound + math.copysign(math.floor(abs(back)), back))
-    if clear.op[0] != bound.raise_.op[0]:
-        return clear
-    return replace(clear, op=_NOT[clear.op])
-
-
-def _is_over(bound: Bound, reading: Reading) -> bool:
-    return fine_again(bound, reading).is_past(reading.value)
+        back = until.bound - bound.raise_.bound
+        return replace(until, bound=bound.raise_.bound + math.copysign(math.floor(abs(back)), back))
+    return until
 
 
 def _worst_first(warning: Iterable[Bound], critical: Iterable[Bound]) -> Iterator[tuple[Status, Bound]]:

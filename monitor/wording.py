@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from config.threshold import Threshold
 from config.units import format_duration, format_size
-from monitor.judge import Breach, fine_again
+from monitor.judge import Breach, held_by
 from monitor.result import Reading
 
 _PHRASES: Mapping[tuple[str, str], str] = {
@@ -68,7 +68,7 @@ def describe(check_type: str, subject: str, readings: Sequence[Reading], breach:
         line += f", {_against_bound(breach)}"
     by_name = {reading.name: reading for reading in readings if reading.name != about.name}
     for name, words in _BESIDE.get(check_type, ()):
-        if name in by_name:
+        if name in by_name and (by_name[name].value or by_name[name].unit == "bytes"):
             line += "" if words.startswith(" ") else ", "
             line += words.format(value=format_value(by_name[name].value, by_name[name].unit))
     return line
@@ -97,7 +97,7 @@ def one_line(text: str, limit: int = 500) -> str:
 def _against_bound(breach: Breach) -> str:
     if not breach.held:
         return f"{breach.status.label} at {breach.bound.raise_.written}"
-    return f"{breach.status.label} until {_condition(fine_again(breach.bound, breach.reading), breach.reading.unit)}"
+    return f"{breach.status.label} until {_condition(held_by(breach.bound, breach.reading).opposite(), breach.reading.unit)}"
 
 
 def _condition(threshold: Threshold, unit: str) -> str:
