@@ -1,0 +1,189 @@
+"""Makes a snapshot of a source: locks, chooses the parent, lets the trees be assembled, commits at the very end.
+
+A full run reads everything, and stores again what lies in packs that the storage no longer has; an incremental one
+trusts the parent snapshot for what has not changed. Nothing is deleted here, and nothing is visible before the commit:
+whenever it is stopped, what is stored helps the next run and harms nobody.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from threading import Event
+
+from backup.assembly import Assembly, Progress
+from backup.claims import Claims
+from backup.crew import Crew
+from backup.errors import Interrupted, SourceError
+from backup.index import Index
+from backup.pack import BlobKind
+from backup.repository import Repository, matches
+from backup.sealing import IsKnown, SealingBench
+from backup.snapshot import Snapshot
+from backup.sources.base import Problem, Source
+from backup.storage.base import FileKind
+
+Stop = Event | Callable[[], bool] | None
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What a run did. ``files_*`` count files and other leaves; bytes are of file contents."""
+
+    snapshot_id: str
+    kind: str
+    """``full`` or ``incremental``; without a parent every run is full."""
+    parent_id: str | None
+    started_at: datetime
+    ended_at: datetime
+    files_new: int
+    files_changed: int
+    files_unmodified: int
+    bytes_processed: int
+    bytes_added: int
+    """Of new blobs, before compression."""
+    bytes_stored: int
+    """The same as stored."""
+    rereads: int
+    """Times that a file was read again because it had changed meanwhile."""
+    unreadable: tuple[Problem, ...] = ()
+    packs_missing: int = 0
+    """Packs that the index names and the storage does not have, found by a full run, which stores their blobs again."""
+
+    @property
+    def partial(self) -> bool:
+        """Whether something of the source is missing or was caught in the middle of a change."""
+        return bool(self.unreadable)
+
+    @property
+    def files_unreadable(self) -> int:
+        """How many entries are missing or doubtful."""
+        return len(self.unreadable)
+
+
+def backup(
+    repository: Repository,
+    source: Source,
+    *,
+    job: str,
+    host: str,
+    clock: Callable[[], datetime],
+    full: bool = False,
+    parent: Snapshot | None = None,
+    tags: Iterable[str] = (),
+    progress: Callable[[Progress], None] | None = None,
+    workers: int | None = None,
+    stop: Stop = None,
+) -> BackupReport:
+    """Back ``source`` up and give the report; the repository is locked (shared) meanwhile.
+
+    ``parent`` is chosen when left out: the latest snapshot of the same host and paths. ``workers`` is the number of
+    processes, by default one a core; 0 works in this one. ``stop`` (an event, or a function that turns true) ends the
+    run without a snapshot: raises Interrupted. Raises SourceError when nothing at all could be read, RepositoryLocked,
+    StorageError.
+    """
+    started_at = clock()
+    with repository.lock(), source.capture() as capture, closing(Claims()) as claims:
+        index = repository.load_index()
+        parent = parent or _latest(repository.snapshots(), host, source.paths)
+        missing = _missing_packs(repository) if full else frozenset[int]()
+        is_known = _known(index, missing)
+
+        def make_bench() -> SealingBench:
+            polynomial = repository.config.chunker_polynomial
+            return SealingBench(repository.key, repository.storage, polynomial, is_known, claims)
+
+        crew = Crew(make_bench, _worker_count() if workers is None else workers, repository.add_packs)
+        run = Assembly(
+            repository, capture, crew, parent, _asks(stop), progress, trusts_parent=not full, is_known=is_known
+        )
+        with closing(crew):
+            try:
+                tree = run.make_trees()
+            except Interrupted:
+                run.settle()
+                repository.flush()
+                raise
+            repository.flush()
+        kind = "full" if full or parent is None else "incremental"
+        problems = tuple(sorted(capture.problems, key=lambda problem: problem.path))
+        if not run.files and not run.folders and problems:
+            first = problems[0]
+            raise SourceError(f"could not back up anything: {first.path}: {first.reason}", hint="check the permissions")
+        ended_at = clock()
+        snapshot = Snapshot(
+            time=started_at,
+            tree=tree,
+            paths=source.paths,
+            hostname=host,
+            username=repository.owner.username,
+            uid=repository.owner.uid,
+            gid=repository.owner.gid,
+            excludes=source.excludes,
+            tags=tuple(dict.fromkeys(_tags(job, kind, partial=bool(problems), others=tags))),
+            parent=parent.id if parent and kind == "incremental" else None,
+            program_version=_program(),
+            summary=run.summary(started_at, ended_at),
+        )
+        snapshot_id = repository.commit(snapshot)
+    return BackupReport(
+        snapshot_id=snapshot_id,
+        kind=kind,
+        parent_id=parent.id if parent else None,
+        started_at=started_at,
+        ended_at=ended_at,
+        files_new=run.files_new,
+        files_changed=run.files_changed,
+        files_unmodified=run.files_unmodified,
+        bytes_processed=run.bytes,
+        bytes_added=crew.tally.bytes_added,
+        bytes_stored=crew.tally.bytes_stored,
+        rereads=run.rereads,
+        unreadable=problems,
+        packs_missing=len(missing),
+    )
+
+
+def _tags(job: str, kind: str, *, partial: bool, others: Iterable[str]) -> list[str]:
+    return ["keepwatch", f"job:{job}", f"kind:{kind}", *(["partial"] if partial else []), *others]
+
+
+def _latest(snapshots: Iterable[Snapshot], host: str, paths: tuple[str, ...]) -> Snapshot | None:
+    return max(
+        (snapshot for snapshot in snapshots if matches(snapshot, hostname=host, paths=paths)),
+        key=lambda snapshot: snapshot.time,
+        default=None,
+    )
+
+
+def _missing_packs(repository: Repository) -> frozenset[int]:
+    """Numbers of the packs that the index names but the storage has not, or not in their size."""
+    stored = {file.name: file.size for file in repository.storage.list(FileKind.DATA)}
+    packs = enumerate(repository.index.packs())
+    return frozenset(number for number, (pack, size) in packs if stored.get(pack) != size)
+
+
+def _known(index: Index, missing: Collection[int]) -> IsKnown:
+    def is_stored(kind: BlobKind, name: bytes) -> bool:
+        return any(index.pack_number(number) not in missing for number in index.numbers(kind, name))
+
+    return is_stored if missing else index.contains
+
+
+def _asks(stop: Stop) -> Callable[[], bool]:
+    if stop is None:
+        return lambda: False
+    return stop.is_set if isinstance(stop, Event) else stop
+
+
+def _worker_count() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _program() -> str:
+    try:
+        return f"keepwatch {version('keepwatch')}"
+    except PackageNotFoundError:
+        return "keepwatch"

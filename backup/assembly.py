@@ -1,0 +1,400 @@
+"""Builds the trees of a new snapshot out of a walk, the parent snapshot and what the crew read.
+
+An entry is *unchanged* when its encoded metadata (size, mtime, ctime, inode and all the rest) are, byte for byte, what
+the parent snapshot has; an incremental run takes its blobs over after asking the index for each. Content is never read
+here, but for finding the cut points of big files. A folder's tree is made when its last entry is there, so that memory
+holds only folders under way.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from backup.chunker import Chunker
+from backup.crew import Crew
+from backup.errors import CorruptData, Interrupted
+from backup.pack import BlobKind, blob_id
+from backup.repository import Repository
+from backup.sealing import (
+    READ_ATTEMPTS,
+    ExtentRead,
+    FileRead,
+    IsKnown,
+    Moment,
+    ReadExtent,
+    ReadFiles,
+    SaveTrees,
+    encode_file,
+    encode_status,
+    open_to_read,
+)
+from backup.snapshot import Snapshot, SnapshotSummary
+from backup.sources.base import Capture, Enter, Leaf, Problem, Xattrs
+from backup.sources.files import describe, read_xattrs
+from backup.tree import (
+    TYPE_OF_FORMAT,
+    content_of,
+    encode_name,
+    encode_rest,
+    encode_tree,
+    parse_node,
+    raw_bytes,
+    split_tree,
+    subtree_of,
+)
+
+BATCH_FILES = 128
+BATCH_BYTES = 8 << 20
+BIG_FILE_BYTES = 64 << 20
+"""From here on the chunks of one file go to several workers."""
+_EXTENT_BYTES = 16 << 20
+_TREES_BYTES = 1 << 20
+_PROGRESS_EVERY_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run is. Totals are those of the parent snapshot, None without one."""
+
+    files: int
+    bytes: int
+    path: str
+    files_expected: int | None = None
+    bytes_expected: int | None = None
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A directory whose tree is not complete yet."""
+
+    path: str
+    above: "_Folder | None"
+    head: str
+    """Its own encoded metadata; empty for the root."""
+    xattrs: Xattrs
+    old: dict[str, str]
+    """The parent snapshot's nodes by encoded name."""
+    old_node: str | None
+    nodes: dict[bytes, str] = field(default_factory=dict)
+    awaited: int = 1
+    """Files under way, folders below, and one for the walk itself."""
+
+
+@dataclass(slots=True)
+class _BigFile:
+    """A file whose extents are under way."""
+
+    folder: _Folder
+    name: str
+    status: os.stat_result
+    xattrs: Xattrs
+    attempt: int
+    size: int = 0
+    extents: list[ExtentRead | None] = field(default_factory=list)
+    cut: bool = False
+
+
+class Assembly:
+    """The state of one run: which folders are open, what is waiting, what has been counted."""
+
+    def __init__(
+        self,
+        repository: Repository,
+        capture: Capture,
+        crew: Crew,
+        parent: Snapshot | None,
+        stopped: Callable[[], bool],
+        progress: Callable[[Progress], None] | None,
+        *,
+        trusts_parent: bool,
+        is_known: IsKnown,
+    ) -> None:
+        self.files_new = self.files_changed = self.files_unmodified = 0
+        self.dirs_new = self.dirs_changed = self.dirs_unmodified = 0
+        self.bytes = self.rereads = 0
+        self._repository = repository
+        self._capture = capture
+        self._crew = crew
+        self._parent = parent
+        self._stopped = stopped
+        self._progress = progress
+        self._told_at = 0.0
+        self._trusts_parent = trusts_parent
+        self._is_known = is_known
+        self._chunker = Chunker(repository.config.chunker_polynomial)
+        self._batch: list[tuple[_Folder, str]] = []
+        self._batch_bytes = 0
+        self._again: list[_BigFile] = []
+        self._trees: list[tuple[bytes, bytes]] = []
+        self._trees_bytes = 0
+        self._new_trees: set[bytes] = set()
+        self._root_tree = b""
+
+    @property
+    def files(self) -> int:
+        """Leaves done."""
+        return self.files_new + self.files_changed + self.files_unmodified
+
+    @property
+    def folders(self) -> int:
+        """Directories done."""
+        return self.dirs_new + self.dirs_changed + self.dirs_unmodified
+
+    # ---- the walk
+
+    def make_trees(self) -> bytes:
+        """Walk, save everything that is new, and give the root tree's id. Raises Interrupted."""
+        folder = root = _Folder("/", None, "", (), self._load_old(self._parent.tree if self._parent else None), None)
+        for step in self._capture.walk():
+            if isinstance(step, Leaf):
+                self._leaf(folder, step)
+            elif isinstance(step, Enter):
+                folder = self._enter(folder, step)
+                self._breathe(step.path)
+            else:
+                left, folder = folder, folder.above or root
+                self._arrived(left)
+        self._arrived(root)
+        while True:
+            self._submit_batch()
+            if not self._crew.busy and not self._again:
+                break
+            self._breathe("")
+            self._collect(block=True)
+        self._submit_trees()
+        self.settle()
+        return self._root_tree
+
+    def settle(self) -> None:
+        """Wait until what was handed out is durable."""
+        while self._crew.busy:
+            for _ in self._crew.results(block=True):
+                pass
+        self._crew.finish()
+
+    def summary(self, started_at: datetime, ended_at: datetime) -> SnapshotSummary:
+        """What the run did, in restic's terms."""
+        tally = self._crew.tally
+        return SnapshotSummary(
+            backup_start=started_at,
+            backup_end=ended_at,
+            files_new=self.files_new,
+            files_changed=self.files_changed,
+            files_unmodified=self.files_unmodified,
+            dirs_new=self.dirs_new,
+            dirs_changed=self.dirs_changed,
+            dirs_unmodified=self.dirs_unmodified,
+            data_blobs=tally.data_blobs,
+            tree_blobs=tally.tree_blobs,
+            data_added=tally.bytes_added,
+            data_added_packed=tally.bytes_stored,
+            total_files_processed=self.files,
+            total_bytes_processed=self.bytes,
+        )
+
+    def _enter(self, above: _Folder, step: Enter) -> _Folder:
+        json_name = encode_name(step.name)
+        old_node = above.old.get(json_name)
+        head = encode_status(json_name, "dir", step.status)
+        above.awaited += 1
+        old = self._load_old(subtree_of(old_node) if old_node else None)
+        return _Folder(step.path, above, head, step.xattrs, old, old_node)
+
+    def _load_old(self, tree: bytes | None) -> dict[str, str]:
+        if tree is None:
+            return {}
+        try:
+            return split_tree(self._repository.load_blob(BlobKind.TREE, tree))
+        except CorruptData:
+            return {}  # all below counts as new and is read: the run mends what the parent lost
+
+    def _leaf(self, folder: _Folder, leaf: Leaf) -> None:
+        name, status = leaf.name, leaf.status
+        json_name = encode_name(name)
+        old_node = folder.old.get(json_name)
+        kind = TYPE_OF_FORMAT[status.st_mode & 0o170000]
+        if kind != "file":
+            device = status.st_rdev if kind in ("dev", "chardev") else 0
+            head = encode_status(json_name, kind, status)
+            node = head + encode_rest(linktarget=leaf.linktarget, xattrs=leaf.xattrs, device=device)
+            self._count(old_node, unmodified=old_node == node)
+            folder.nodes[raw_bytes(name)] = node
+            return
+        if old_node is not None and self._trusts_parent:
+            kept = self._unchanged(json_name, status, old_node)
+            if kept is not None:
+                self.files_unmodified += 1
+                self.bytes += status.st_size
+                folder.nodes[raw_bytes(name)] = kept
+                return
+        folder.awaited += 1
+        if status.st_size >= BIG_FILE_BYTES:
+            self._cut(_BigFile(folder, name, status, (), 1))
+            return
+        self._batch.append((folder, name))
+        self._batch_bytes += status.st_size
+        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
+            self._submit_batch()
+            self._breathe(folder.path)
+
+    def _unchanged(self, json_name: str, status: os.stat_result, old_node: str) -> str | None:
+        """Give the node to take over when the file is as the parent snapshot has it, and its blobs are still there."""
+        head = encode_status(json_name, "file", status, status.st_size)
+        if not old_node.startswith(head):
+            # another program's time zone, or a file system mounted under another device number
+            old = parse_node(old_node)
+            was = (old.type, old.size, old.mtime_ns, old.ctime_ns, old.inode)
+            if was != ("file", status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino):
+                return None
+            old_node = head + encode_rest(content=old.content, xattrs=old.xattrs)
+        is_known = self._is_known
+        return old_node if all(is_known(BlobKind.DATA, name) for name in content_of(old_node)) else None
+
+    def _count(self, old_node: str | None, *, unmodified: bool) -> None:
+        if old_node is None:
+            self.files_new += 1
+        elif unmodified:
+            self.files_unmodified += 1
+        else:
+            self.files_changed += 1
+
+    # ---- content
+
+    def _submit_batch(self) -> None:
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            self._crew.submit(ReadFiles(tuple(os.path.join(folder.path, name) for folder, name in batch)), batch)
+        again, self._again = self._again, []
+        for big in again:
+            self._cut(big)
+
+    def _cut(self, big: _BigFile) -> None:
+        """Find the chunks of a big file, hand them out by extents."""
+        path = os.path.join(big.folder.path, big.name)
+        try:
+            descriptor = open_to_read(path)
+            with open(descriptor, "rb", buffering=0) as file:
+                big.status, big.xattrs = os.fstat(descriptor), read_xattrs(descriptor)
+                lengths: list[int] = []
+                for chunk in self._chunker.chunks(file.readinto):
+                    lengths.append(len(chunk))
+                    if sum(lengths) >= _EXTENT_BYTES:
+                        self._submit_extent(big, path, lengths)
+                        lengths = []
+                if lengths:
+                    self._submit_extent(big, path, lengths)
+        except OSError as error:
+            big.extents.append(ExtentRead((), describe(error)))
+        big.cut = True
+        self._finish_big(big)
+
+    def _submit_extent(self, big: _BigFile, path: str, lengths: list[int]) -> None:
+        job = ReadExtent(path, Moment.of(big.status), big.size, tuple(lengths))
+        big.size += sum(lengths)
+        big.extents.append(None)
+        self._crew.submit(job, (big, len(big.extents) - 1))
+        self._breathe(path)
+
+    def _finish_big(self, big: _BigFile) -> None:
+        done = [extent for extent in big.extents if extent is not None]
+        if not big.cut or len(done) < len(big.extents):
+            return
+        problem = next((extent.problem for extent in done if extent.problem), "")
+        if not problem and big.size != big.status.st_size:
+            problem = "it changed while it was read"
+        if problem and big.attempt < READ_ATTEMPTS:
+            self.rereads += 1
+            self._again.append(_BigFile(big.folder, big.name, big.status, (), big.attempt + 1))
+            return
+        whole = not any(extent.problem and not extent.ids for extent in done)
+        ids = [name for extent in done for name in extent.ids]
+        node = encode_file(big.name, big.status, big.size, ids, big.xattrs) if whole else None
+        self._file_read(big.folder, big.name, FileRead(node, big.size, problem, 0))
+
+    def _collect(self, *, block: bool) -> None:
+        for token, result in self._crew.results(block=block):
+            match token, result:
+                case list(), list():
+                    for (folder, name), read in zip(token, result, strict=True):
+                        self._file_read(folder, name, read)
+                case (_BigFile() as big, int(number)), ExtentRead():
+                    big.extents[number] = result
+                    self._finish_big(big)
+
+    def _file_read(self, folder: _Folder, name: str, read: FileRead) -> None:
+        self.rereads += read.rereads
+        if read.problem:
+            self._capture.problems.append(Problem(os.path.join(folder.path, name), read.problem))
+        if read.node is not None:
+            old_node = folder.old.get(encode_name(name))
+            self._count(old_node, unmodified=old_node == read.node)
+            self.bytes += read.size
+            folder.nodes[raw_bytes(name)] = read.node
+        self._arrived(folder)
+
+    # ---- trees
+
+    def _arrived(self, folder: _Folder) -> None:
+        """Something that a folder waited for is there; complete it, and those above it, when it was the last."""
+        current: _Folder | None = folder
+        while current is not None:
+            current.awaited -= 1
+            if current.awaited:
+                return
+            tree = self._save_tree(encode_tree(node for _, node in sorted(current.nodes.items())))
+            if current.above is None:
+                self._root_tree = tree
+            else:
+                self._complete(current, current.above, tree)
+            current = current.above
+
+    def _complete(self, folder: _Folder, above: _Folder, tree: bytes) -> None:
+        node = folder.head + encode_rest(xattrs=folder.xattrs, subtree=tree)
+        if folder.old_node is None:
+            self.dirs_new += 1
+        elif folder.old_node == node:
+            self.dirs_unmodified += 1
+        else:
+            self.dirs_changed += 1
+        above.nodes[raw_bytes(os.path.basename(folder.path))] = node
+        folder.nodes.clear()
+
+    def _save_tree(self, content: bytes) -> bytes:
+        name = blob_id(content)
+        if name not in self._new_trees and not self._is_known(BlobKind.TREE, name):
+            self._new_trees.add(name)
+            self._trees.append((name, content))
+            self._trees_bytes += len(content)
+            if self._trees_bytes >= _TREES_BYTES:
+                self._submit_trees()
+        return name
+
+    def _submit_trees(self) -> None:
+        if self._trees:
+            self._crew.submit(SaveTrees(tuple(self._trees)), None)
+            self._trees, self._trees_bytes = [], 0
+
+    # ---- in between
+
+    def _breathe(self, path: str) -> None:
+        """Take results in, tell the progress, and see whether to stop. Raises Interrupted."""
+        self._collect(block=False)
+        if self._stopped():
+            raise Interrupted("the backup was stopped before its snapshot", hint="the next run goes on from here")
+        if self._progress is None:
+            return
+        now = time.monotonic()
+        if now - self._told_at >= _PROGRESS_EVERY_SECONDS:
+            self._told_at = now
+            expected = self._parent.summary if self._parent else None
+            self._progress(
+                Progress(
+                    self.files,
+                    self.bytes,
+                    path,
+                    expected.total_files_processed if expected else None,
+                    expected.total_bytes_processed if expected else None,
+                )
+            )

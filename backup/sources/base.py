@@ -1,0 +1,86 @@
+"""The seam between what is backed up and the archiver.
+
+A source walks; it does not read content, compare with earlier snapshots or know of repositories. What it cannot see
+it reports as a problem and goes on: a problem makes the run partial, never wrong.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+Xattrs = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something of the source that is missing from the snapshot, or in it but not as one moment saw it."""
+
+    path: str
+    reason: str
+    """Lower case, without a full stop."""
+
+
+class Enter(NamedTuple):
+    """A directory begins; everything until its Leave lies in it. A tuple, since there are millions of steps."""
+
+    path: str
+    name: str
+    status: os.stat_result
+    xattrs: Xattrs
+
+
+class Leaf(NamedTuple):
+    """An entry that is no directory. Attributes of regular files are left to whoever opens them."""
+
+    path: str
+    """Of its directory."""
+    name: str
+    status: os.stat_result
+    linktarget: bytes = b""
+    xattrs: Xattrs = ()
+
+
+class Leave(NamedTuple):
+    """The innermost directory ends."""
+
+
+Step = Enter | Leaf | Leave
+
+
+class Capture(Protocol):
+    """One look at the source."""
+
+    problems: list[Problem]
+    """Grows during the walk."""
+
+    def walk(self) -> Iterator[Step]:
+        """Give every entry once. Steps outside any Enter belong to the root.
+
+        Within a directory the leaves come first, in the order of their raw names, then the directories, likewise.
+        """
+        ...
+
+
+class Source(Protocol):
+    """Something that can be backed up."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """What the snapshot says it holds: absolute paths. Snapshots with the same paths are each other's parents."""
+        ...
+
+    @property
+    def excludes(self) -> tuple[str, ...]:
+        """The patterns left out, for the snapshot."""
+        ...
+
+    @property
+    def consistency(self) -> str:
+        """``crash``: files as found one after the other. ``application``: one moment that the application knows of."""
+        ...
+
+    def capture(self) -> AbstractContextManager[Capture]:
+        """Prepare the source, and put everything back at the end. Raises SourceError when there is nothing."""
+        ...
