@@ -262,7 +262,7 @@ CheckSettings = Annotated[
 
 READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "cpu": {"used": "ratio", "user": "ratio", "system": "ratio", "iowait": "ratio", "steal": "ratio"},
-    "load": {"load5_per_core": "ratio", "load1": "count", "load5": "count", "load15": "count"},
+    "load": {"load5_per_core": "number", "load1": "number", "load5": "number", "load15": "number"},
     "memory": {"used": "ratio", "available_bytes": "bytes", "total_bytes": "bytes"},
     "swap": {
         "used": "ratio",
@@ -290,7 +290,7 @@ READINGS: Mapping[str, Mapping[str, str]] = MappingProxyType({
     "uptime": {"uptime": "seconds"},
     "processes": {"count": "count", "zombies": "count", "uninterruptible": "count"},
     "file_descriptors": {"used": "ratio", "open": "count", "limit": "count"},
-    "process": {"count": "count", "cpu": "count", "memory_bytes": "bytes", "open_files": "count", "oldest": "seconds"},
+    "process": {"count": "count", "cpu": "number", "memory_bytes": "bytes", "open_files": "count", "oldest": "seconds"},
     "tcp": {"connect_time": "seconds"},
     "http": {"response_time": "seconds", "status_code": "count", "certificate_expires_in": "seconds"},
     "command": {},

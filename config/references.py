@@ -17,7 +17,7 @@ from config.threshold import Threshold
 Table = dict[str, Any]
 
 _FITS: dict[str, set[str]] = {
-    "ratio": {"ratio", "count"},
+    "ratio": {"ratio", "number"},
     "bytes": {"bytes", "bytes_per_second"},
     "seconds": {"seconds"},
 }
