@@ -30,6 +30,8 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
+    "monitor/probes/command.py": "operators' own plugins are programs",
+    "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
 }
 MAX_LINES = 500
 NOT_IN_THE_DAEMON = ("boto3", "botocore", "cryptography", "zstandard", "fastcdc", "apprise", "typer", "rich")
