@@ -30,6 +30,7 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
+    "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "monitor/probes/command.py": "operators' own plugins are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
 }
