@@ -8,7 +8,7 @@ and all that apply are shown. Pure functions of values and ``now``.
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -128,7 +128,7 @@ class Acknowledgement:
             alert.is_open
             and alert.severity <= self.severity
             and (self.expires_at is None or now < self.expires_at)
-            and (alert.resolved_at is None or alert.resolved_at <= self.acknowledged_at)
+            and alert.since <= self.acknowledged_at
         )
 
 
@@ -147,7 +147,7 @@ class Suppressors:
     host: str
     policies: Mapping[str, Policy]
     silences: Sequence[Silence] = ()
-    acknowledgements: Mapping[str, Acknowledgement] = ()  # type: ignore[assignment]
+    acknowledgements: Mapping[str, Acknowledgement] = field(default_factory=dict)
     """By alert."""
     load_windows: Sequence[LoadWindow] = ()
     grace_until: datetime | None = None
@@ -159,13 +159,13 @@ class Suppressors:
         if not alert.is_firing:
             return ()
         policy = self.policies.get(alert.check)
-        return tuple([
+        return (
             *self._silences(alert, now),
             *self._acknowledgement(alert, now),
             *self._dependencies(alert),
             *(self._load(now) if policy and policy.waits_for_load and alert.name == policy.name else ()),
             *self._grace(now),
-        ])  # fmt: skip
+        )
 
     def _silences(self, alert: Alert, now: datetime) -> Iterable[Suppression]:
         labels = labels_of(alert, self.host)

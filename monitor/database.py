@@ -1,0 +1,185 @@
+"""The SQLite file below everything the monitor remembers: opening, transactions, and what its failures mean.
+
+One connection with a lock around it serves all threads of a process; other processes (the command line) open the same
+file. WAL, so that a reader never waits for a writer. A file that SQLite cannot make sense of is set aside under a new
+name and started afresh, if the one who opens it says so. Knows nothing of what the tables mean.
+
+    MonitorStoreError           anything that kept the file from being read or written; nothing of the transaction stays
+      MonitorStoreFull          no room on the disk
+      MonitorStoreCorrupt       not a database any more; ``set_aside`` names the copy when it was started afresh
+"""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from monitor.schema import MIGRATIONS
+
+_BUSY_SECONDS = 5.0
+_CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+
+class MonitorStoreError(Exception):
+    """The monitor's database could not be read or written. ``hint`` says what the operator can do."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class MonitorStoreFull(MonitorStoreError):  # noqa: N818 - the tree's root carries the word
+    """There is no room for it."""
+
+
+class MonitorStoreCorrupt(MonitorStoreError):  # noqa: N818
+    """It is damaged."""
+
+    def __init__(self, message: str, hint: str, set_aside: Path | None = None) -> None:
+        super().__init__(message, hint)
+        self.set_aside = set_aside
+
+
+class Database:
+    """The file, open. Every method may be called from any thread."""
+
+    def __init__(self, path: Path, *, set_aside_corrupt: bool = False) -> None:
+        """Open or make the file. With ``set_aside_corrupt`` a damaged one is renamed and an empty one takes its place.
+
+        Raises MonitorStoreError.
+        """
+        self.path = path
+        self.set_aside: list[Path] = []
+        """Damaged files, as they are called now, in the order in which they were found."""
+        self._renames = set_aside_corrupt
+        self._lock = threading.RLock()
+        self._writes = 0
+        try:
+            self._connection = self._open()
+        except MonitorStoreCorrupt:
+            if not set_aside_corrupt:
+                raise
+            self._start_afresh()
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+        """Run one transaction: all of it or nothing. ``durable`` ones survive a power cut from the moment this returns;
+        the others at least never damage anything. Raises MonitorStoreError.
+        """
+        with self._lock, self._translated("written"):
+            self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+                raise
+            self._writes += 1
+
+    @contextlib.contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """Read; each statement sees all that was committed before it. Raises MonitorStoreError."""
+        with self._lock, self._translated("read"):
+            yield self._connection
+
+    def revision(self) -> tuple[int, int]:
+        """Return a value that is another one after every change, be it by this process or by others. Cheap."""
+        with self._lock, self._translated("read"):
+            return self._writes, int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def close(self) -> None:
+        """Close the file; nothing may be called afterwards."""
+        with self._lock:
+            self._connection.close()
+
+    def _open(self) -> sqlite3.Connection:
+        with self._translated("opened"):
+            connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            try:
+                connection.row_factory = sqlite3.Row
+                connection.execute("PRAGMA journal_mode = WAL")
+                # Half a megabyte of cache is plenty for small tables, and two would count against the idle daemon.
+                connection.execute("PRAGMA cache_size = -512")
+                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict != "ok":
+                    raise MonitorStoreCorrupt(f"cannot open {self.path}: {verdict}", _hint(self.path))
+                self._migrate(connection)
+            except BaseException:
+                connection.close()
+                raise
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise MonitorStoreError(
+                f"cannot use {self.path}: it was written by a newer keepwatch (version {version}, this one knows"
+                f" {len(MIGRATIONS)})",
+                "run the newer keepwatch, or move the file away to start without its alerts and history",
+            )
+        if version == len(MIGRATIONS):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been faster while this one waited for the lock.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for script in MIGRATIONS[version:]:
+            for statement in script.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        """Turn what SQLite says about the file into the errors above; mistakes in our own SQL stay what they are."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            if primary in _CORRUPT:
+                message = f"{self.path} could not be {verb}: {error}"
+                if verb != "opened" and self._renames:
+                    name = self._start_afresh()
+                    raise MonitorStoreCorrupt(f"{message}; set aside as {name}", _hint(name), name) from error
+                raise MonitorStoreCorrupt(message, _hint(self.path)) from error
+            if not isinstance(error, sqlite3.OperationalError):
+                raise
+            if primary == sqlite3.SQLITE_FULL:
+                raise MonitorStoreFull(
+                    f"{self.path} could not be {verb}: {error}",
+                    f"make room on the file system of {self.path.parent}; what is waiting is written then",
+                ) from error
+            raise MonitorStoreError(
+                f"{self.path} could not be {verb}: {error}",
+                f"see that {self.path.parent} exists, is writable for this user and is on a healthy disk",
+            ) from error
+
+    def _start_afresh(self) -> Path:
+        """Rename the damaged file and whatever belongs to it, open an empty one, and return the new name."""
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        number = 1
+        while (name := self.path.with_name(f"{self.path.name}.corrupt-{number}")).exists():
+            number += 1
+        try:
+            self.path.rename(name)
+            for suffix in ("-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    self.path.with_name(self.path.name + suffix).rename(name.with_name(name.name + suffix))
+        except OSError as error:
+            raise MonitorStoreError(
+                f"damaged {self.path} could not be set aside as {name}: {error.strerror}",
+                f"see that {self.path.parent} is writable for this user",
+            ) from error
+        self.set_aside.append(name)
+        self._connection = self._open()
+        self._writes += 1
+        return name
+
+
+def _hint(path: Path) -> str:
+    return f"'sqlite3 {path} .recover' may bring back what it held; keepwatch run starts with an empty one"

@@ -1,0 +1,131 @@
+"""The tables of monitor.db, and how an alert becomes a row and back.
+
+Moments are text, ISO 8601 in UTC with six decimals, so that they sort as they read and a person with ``sqlite3`` can
+read them; only samples, which come by the million, count milliseconds. Refuses to open a connection.
+"""
+
+import json
+import sqlite3
+from datetime import UTC, datetime
+
+from monitor.alerting import Alert, State, Streak
+from monitor.result import Status
+
+MIGRATIONS = (
+    """
+    CREATE TABLE alerts (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, check_name TEXT NOT NULL, entity TEXT NOT NULL, state TEXT NOT NULL,
+        severity INTEGER NOT NULL, since TEXT NOT NULL, message TEXT NOT NULL, judged_at TEXT NOT NULL,
+        changed_at TEXT NOT NULL, labels TEXT NOT NULL, warning_since TEXT, warning_samples INTEGER,
+        critical_since TEXT, critical_samples INTEGER, clear_since TEXT, stale_since TEXT, fired_at TEXT,
+        resolved_at TEXT, ended_because TEXT NOT NULL, evidence TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE alert_log (
+        id INTEGER PRIMARY KEY, at TEXT NOT NULL, alert_id TEXT NOT NULL, name TEXT NOT NULL, check_name TEXT NOT NULL,
+        entity TEXT NOT NULL, change TEXT NOT NULL, state TEXT NOT NULL, severity INTEGER NOT NULL, reason TEXT NOT NULL
+    );
+    CREATE INDEX alert_log_by_alert ON alert_log (alert_id, at);
+    CREATE INDEX alert_log_by_time ON alert_log (at);
+    CREATE TABLE check_state (
+        check_name TEXT NOT NULL, entity TEXT NOT NULL, status INTEGER NOT NULL, PRIMARY KEY (check_name, entity)
+    ) WITHOUT ROWID;
+    CREATE TABLE silences (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, matchers TEXT NOT NULL, author TEXT NOT NULL, comment TEXT NOT NULL,
+        starts_at TEXT NOT NULL, expires_at TEXT NOT NULL
+    );
+    CREATE TABLE acknowledgements (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, severity INTEGER NOT NULL, author TEXT NOT NULL,
+        comment TEXT NOT NULL, acknowledged_at TEXT NOT NULL, expires_at TEXT, cleared_at TEXT, cleared_because TEXT
+    );
+    CREATE INDEX acknowledgements_open ON acknowledgements (alert_id) WHERE cleared_at IS NULL;
+    CREATE TABLE told (
+        alert_id TEXT NOT NULL, channel TEXT NOT NULL, severity INTEGER NOT NULL, sure INTEGER NOT NULL,
+        told_at TEXT NOT NULL, title TEXT NOT NULL, PRIMARY KEY (alert_id, channel)
+    ) WITHOUT ROWID;
+    CREATE TABLE channels (
+        channel TEXT PRIMARY KEY, last_message_at TEXT, sent INTEGER NOT NULL DEFAULT 0,
+        failed INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE outbox (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, channel TEXT NOT NULL, idempotency_key TEXT NOT NULL UNIQUE,
+        payload TEXT NOT NULL, created_at TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
+        next_attempt_at TEXT NOT NULL, claimed_until TEXT, ended_at TEXT, outcome TEXT,
+        last_error TEXT
+    );
+    CREATE UNIQUE INDEX outbox_one_owed_a_channel ON outbox (channel) WHERE ended_at IS NULL;
+    CREATE TABLE actions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, check_name TEXT NOT NULL, entity TEXT NOT NULL,
+        command TEXT NOT NULL, requested_at TEXT NOT NULL, started_at TEXT, ended_at TEXT, outcome TEXT NOT NULL,
+        exit_code INTEGER, output TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX actions_by_command ON actions (check_name, command, started_at);
+    CREATE TABLE series (
+        id INTEGER PRIMARY KEY, check_name TEXT NOT NULL, entity TEXT NOT NULL, reading TEXT NOT NULL,
+        unit TEXT NOT NULL, UNIQUE (check_name, entity)
+    );
+    CREATE TABLE samples (
+        series INTEGER NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, at_ms)
+    ) WITHOUT ROWID;
+    CREATE INDEX samples_by_time ON samples (at_ms);
+    """,
+)
+"""What brings a file from one version to the next; ``PRAGMA user_version`` is the number of those it has had."""
+
+SAVE_ALERT = """
+    INSERT OR REPLACE INTO alerts (
+        id, name, check_name, entity, state, severity, since, message, judged_at, changed_at, labels,
+        warning_since, warning_samples, critical_since, critical_samples, clear_since, stale_since, fired_at,
+        resolved_at, ended_because, evidence
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+
+def to_text(moment: datetime) -> str:
+    """Write a moment as it stands in the database."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def from_text(text: str) -> datetime:
+    """Read a moment from the database."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+
+
+def to_text_or_none(moment: datetime | None) -> str | None:
+    """Write a moment that may be missing."""
+    return None if moment is None else to_text(moment)
+
+
+def from_text_or_none(text: str | None) -> datetime | None:
+    """Read a moment that may be missing."""
+    return None if text is None else from_text(text)
+
+
+def alert_to_row(alert: Alert) -> tuple[object, ...]:
+    """Return the values for ``SAVE_ALERT``."""
+    warning, critical = alert.warning, alert.critical
+    return (
+        alert.id, alert.name, alert.check, alert.entity, alert.state.value, int(alert.severity), to_text(alert.since),
+        alert.message, to_text(alert.judged_at), to_text(alert.changed_at), json.dumps(dict(alert.labels)),
+        to_text(warning.since) if warning else None, warning.samples if warning else None,
+        to_text(critical.since) if critical else None, critical.samples if critical else None,
+        to_text_or_none(alert.clear_since), to_text_or_none(alert.stale_since), to_text_or_none(alert.fired_at),
+        to_text_or_none(alert.resolved_at), alert.ended_because, json.dumps(alert.evidence),
+    )  # fmt: skip
+
+
+def alert_from_row(row: sqlite3.Row) -> Alert:
+    """Return the alert of a row of ``alerts``."""
+    return Alert(
+        id=row["id"], name=row["name"], check=row["check_name"], entity=row["entity"], state=State(row["state"]),
+        severity=Status(row["severity"]), since=from_text(row["since"]), message=row["message"],
+        judged_at=from_text(row["judged_at"]), changed_at=from_text(row["changed_at"]),
+        labels=json.loads(row["labels"]), warning=_streak(row, "warning"), critical=_streak(row, "critical"),
+        clear_since=from_text_or_none(row["clear_since"]), stale_since=from_text_or_none(row["stale_since"]),
+        fired_at=from_text_or_none(row["fired_at"]), resolved_at=from_text_or_none(row["resolved_at"]),
+        ended_because=row["ended_because"], evidence=tuple(json.loads(row["evidence"])),
+    )  # fmt: skip
+
+
+def _streak(row: sqlite3.Row, level: str) -> Streak | None:
+    since = row[f"{level}_since"]
+    return None if since is None else Streak(from_text(since), row[f"{level}_samples"])
