@@ -30,7 +30,10 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
+    "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
+    "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
+    "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",
     "monitor/probes/command.py": "operators' own plugins are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
 }
