@@ -5,7 +5,6 @@ trusts the parent snapshot for what has not changed. Nothing is deleted here, an
 whenever it is stopped, what is stored helps the next run and harms nobody.
 """
 
-import os
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from backup.errors import Interrupted, SourceError
 from backup.index import Index
 from backup.pack import BlobKind
 from backup.repository import Repository, matches
-from backup.sealing import IsKnown, SealingBench
+from backup.sealing import IsKnown, Job, Saved, SealingBench, Tally
 from backup.snapshot import Snapshot
 from backup.sources.base import Problem, Source
 from backup.storage.base import FileKind
@@ -95,7 +94,13 @@ def backup(
             polynomial = repository.config.chunker_polynomial
             return SealingBench(repository.key, repository.storage, polynomial, is_known, claims)
 
-        crew = Crew(make_bench, _worker_count() if workers is None else workers, repository.add_packs)
+        def on_report(report: object) -> None:
+            if isinstance(report, Saved):
+                tally.add(report.tally)
+                repository.add_packs(report.packs)
+
+        tally = Tally()
+        crew = Crew[Job](make_bench, workers, on_report)
         run = Assembly(
             repository, capture, crew, parent, _asks(stop), progress, trusts_parent=not full, is_known=is_known
         )
@@ -125,7 +130,7 @@ def backup(
             tags=tuple(dict.fromkeys(_tags(job, kind, partial=bool(problems), others=tags))),
             parent=parent.id if parent and kind == "incremental" else None,
             program_version=_program(),
-            summary=run.summary(started_at, ended_at),
+            summary=run.summary(started_at, ended_at, tally),
         )
         snapshot_id = repository.commit(snapshot)
     return BackupReport(
@@ -138,8 +143,8 @@ def backup(
         files_changed=run.files_changed,
         files_unmodified=run.files_unmodified,
         bytes_processed=run.bytes,
-        bytes_added=crew.tally.bytes_added,
-        bytes_stored=crew.tally.bytes_stored,
+        bytes_added=tally.bytes_added,
+        bytes_stored=tally.bytes_stored,
         rereads=run.rereads,
         unreadable=problems,
         packs_missing=len(missing),
@@ -176,10 +181,6 @@ def _asks(stop: Stop) -> Callable[[], bool]:
     if stop is None:
         return lambda: False
     return stop.is_set if isinstance(stop, Event) else stop
-
-
-def _worker_count() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _program() -> str:

@@ -22,10 +22,12 @@ from backup.sealing import (
     ExtentRead,
     FileRead,
     IsKnown,
+    Job,
     Moment,
     ReadExtent,
     ReadFiles,
     SaveTrees,
+    Tally,
     encode_file,
     encode_status,
     open_to_read,
@@ -103,7 +105,7 @@ class Assembly:
         self,
         repository: Repository,
         capture: Capture,
-        crew: Crew,
+        crew: Crew[Job],
         parent: Snapshot | None,
         stopped: Callable[[], bool],
         progress: Callable[[Progress], None] | None,
@@ -174,9 +176,8 @@ class Assembly:
                 pass
         self._crew.finish()
 
-    def summary(self, started_at: datetime, ended_at: datetime) -> SnapshotSummary:
+    def summary(self, started_at: datetime, ended_at: datetime, tally: Tally) -> SnapshotSummary:
         """What the run did, in restic's terms."""
-        tally = self._crew.tally
         return SnapshotSummary(
             backup_start=started_at,
             backup_end=ended_at,

@@ -1,4 +1,4 @@
-"""The worker processes of one backup run: hands out jobs, brings results and stored packs home.
+"""The worker processes of one run: hands out jobs, brings results home.
 
 Workers are forked, so they share the index and the claims without a copy, and only once there is work for more than
 one: a run with little to do happens in this process. A worker ends when its pipe does, so none outlives a parent that
@@ -18,10 +18,9 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from queue import SimpleQueue
 from threading import Thread
+from typing import Generic, Protocol, TypeVar
 
 from backup.errors import BackupError
-from backup.pack import PackRecord
-from backup.sealing import Job, SealingBench, Tally
 
 _JOBS_IN_FLIGHT = 2
 """Jobs a worker holds: one that it does and one that is waiting, so that it never waits for its parent."""
@@ -29,13 +28,33 @@ _JOBS_IN_FLIGHT = 2
 Token = object
 Done = tuple[Token, object]
 """The token a job was submitted with, and its result."""
+JobT = TypeVar("JobT", contravariant=True)
+
+
+class Bench(Protocol[JobT]):
+    """Does jobs one after the other, in whatever process."""
+
+    def do(self, job: JobT) -> object:
+        """Do one job and give its result. Raises BackupError to fail the run."""
+        ...
+
+    def finish(self) -> None:
+        """Make durable what the jobs done so far left open. Raises BackupError."""
+        ...
+
+    def report(self) -> object:
+        """Give what the run must learn besides results; None when there is nothing. Asked after each job."""
+        ...
+
+    def close(self) -> None:
+        """End threads and files."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
     result: object
-    stored: list[PackRecord]
-    tally: Tally
+    report: object
 
 
 @dataclass(slots=True)
@@ -45,25 +64,27 @@ class _Worker:
     waiting: deque[Token] = field(default_factory=deque)
 
 
-class Crew:
+class Crew(Generic[JobT]):
     """Runs jobs on ``make_bench()``, in up to ``workers`` processes; 0 does everything in this one.
 
-    ``on_stored`` is called in this process with the packs that became durable.
+    ``on_report`` is called in this process with what the benches report. A bench is made after the fork.
     """
 
     def __init__(
-        self, make_bench: Callable[[], SealingBench], workers: int, on_stored: Callable[[list[PackRecord]], None]
+        self,
+        make_bench: Callable[[], Bench[JobT]],
+        workers: int | None = None,
+        on_report: Callable[[object], None] | None = None,
     ) -> None:
-        self.tally = Tally()
         self._make_bench = make_bench
-        self._limit = workers
-        self._on_stored = on_stored
-        self._bench: SealingBench | None = None
+        self._limit = _cores() if workers is None else workers
+        self._on_report = on_report
+        self._bench: Bench[JobT] | None = None
         self._workers: list[_Worker] = []
-        self._held: tuple[Job, Token] | None = None
+        self._held: tuple[JobT, Token] | None = None
         self._done: deque[Done] = deque()
 
-    def submit(self, job: Job, token: Token) -> None:
+    def submit(self, job: JobT, token: Token) -> None:
         """Take a job; waits while every worker has its hands full. Raises BackupError when a worker failed."""
         if not self._workers:
             if self._held is None and self._limit > 0:
@@ -94,7 +115,7 @@ class Crew:
         """Make all packs durable and report them. Call it when nothing is under way any more."""
         if self._bench is not None:
             self._bench.finish()
-            self._report(self._bench)
+            self._note(self._bench.report())
         for worker in self._workers:
             self._put(worker, None, None)
         while any(worker.waiting for worker in self._workers):
@@ -125,17 +146,15 @@ class Crew:
         else:
             self._do_here(job, token)
 
-    def _do_here(self, job: Job, token: Token) -> None:
+    def _do_here(self, job: JobT, token: Token) -> None:
         if self._bench is None:
             self._bench = self._make_bench()
         self._done.append((token, self._bench.do(job)))
-        self._report(self._bench)
+        self._note(self._bench.report())
 
-    def _report(self, bench: SealingBench) -> None:
-        self.tally.add(bench.tally)
-        bench.tally = Tally()
-        if stored := bench.take_stored():
-            self._on_stored(stored)
+    def _note(self, report: object) -> None:
+        if report is not None and self._on_report is not None:
+            self._on_report(report)
 
     # ---- in workers
 
@@ -159,7 +178,7 @@ class Crew:
         finally:
             gc.unfreeze()
 
-    def _send(self, job: Job, token: Token) -> None:
+    def _send(self, job: JobT, token: Token) -> None:
         while True:
             worker = min(self._workers, key=lambda candidate: len(candidate.waiting))
             if len(worker.waiting) < _JOBS_IN_FLIGHT:
@@ -168,7 +187,7 @@ class Crew:
                 return
             self._receive(None)
 
-    def _put(self, worker: _Worker, job: Job | None, token: Token) -> None:
+    def _put(self, worker: _Worker, job: JobT | None, token: Token) -> None:
         worker.waiting.append(token)
         try:
             worker.pipe.send(job)
@@ -187,9 +206,7 @@ class Crew:
                 raise BackupError(_last_words(worker.process), hint="see the system's log for what ended it") from None
             if isinstance(reply, BaseException):
                 raise reply
-            self.tally.add(reply.tally)
-            if reply.stored:
-                self._on_stored(reply.stored)
+            self._note(reply.report)
             self._done.append((worker.waiting.popleft(), reply.result))
 
 
@@ -200,7 +217,11 @@ def _last_words(process: BaseProcess) -> str:
     return f"could not go on with the backup: worker process {process.name} {ended}"
 
 
-def _work(make_bench: Callable[[], SealingBench], pipe: Connection, inherited: list[Connection]) -> None:
+def _cores() -> int:
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _work(make_bench: Callable[[], Bench[JobT]], pipe: Connection, inherited: list[Connection]) -> None:
     """Do jobs until the pipe ends; None means to make everything durable."""
     for other in inherited:
         other.close()  # or this process would keep its own pipe, or a sibling's, from ending with the parent
@@ -208,7 +229,7 @@ def _work(make_bench: Callable[[], SealingBench], pipe: Connection, inherited: l
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     signal.set_wakeup_fd(-1)
-    jobs: SimpleQueue[Job | None] = SimpleQueue()
+    jobs: SimpleQueue[JobT | None] = SimpleQueue()
     Thread(target=_listen, args=(pipe, jobs), name="listen", daemon=True).start()
     try:
         bench = make_bench()
@@ -219,8 +240,7 @@ def _work(make_bench: Callable[[], SealingBench], pipe: Connection, inherited: l
                 bench.finish()
             else:
                 result = bench.do(job)
-            pipe.send(_Reply(result, bench.take_stored(), bench.tally))
-            bench.tally = Tally()
+            pipe.send(_Reply(result, bench.report()))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(0)
     except BackupError as error:
@@ -230,7 +250,7 @@ def _work(make_bench: Callable[[], SealingBench], pipe: Connection, inherited: l
     os._exit(1)
 
 
-def _listen(pipe: Connection, jobs: "SimpleQueue[Job | None]") -> None:
+def _listen(pipe: Connection, jobs: "SimpleQueue[JobT | None]") -> None:
     """Take jobs off the pipe at once, so that parent and worker never both wait for the other to read."""
     try:
         while True:

@@ -97,7 +97,7 @@ class ExtentRead(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """What was saved since the last report."""
+    """How much was saved."""
 
     data_blobs: int = 0
     tree_blobs: int = 0
@@ -114,14 +114,21 @@ class Tally:
         self.bytes_stored += other.bytes_stored
 
 
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A bench's report: packs that became durable, and what was saved, since the last one."""
+
+    packs: list[PackRecord]
+    tally: Tally
+
+
 class SealingBench:
     """Does the jobs of one process. ``is_known`` tells which blobs the repository has already."""
 
     def __init__(
         self, key: MasterKey, storage: Storage, polynomial: int, is_known: IsKnown, claims: Claims
     ) -> None:
-        self.tally = Tally()
-        """Reset by whoever reports it."""
+        self._tally = Tally()
         self._storage = storage
         self._is_known = is_known
         self._claims = claims
@@ -141,15 +148,16 @@ class SealingBench:
             case SaveTrees():
                 for name, content in job.trees:
                     self._add(BlobKind.TREE, name, content)
-                self.tally.tree_blobs += len(job.trees)
+                self._tally.tree_blobs += len(job.trees)
                 return None
 
-    def take_stored(self) -> list[PackRecord]:
-        """Give the packs that became durable since the last call. Raises StorageError when one could not be put."""
+    def report(self) -> Saved:
+        """Give what became durable and what was saved since the last call. Raises StorageError of a pack."""
         while self._putting and self._putting[0][1].done():
             self._settle()
-        stored, self._stored = self._stored, []
-        return stored
+        packs, self._stored = self._stored, []
+        tally, self._tally = self._tally, Tally()
+        return Saved(packs, tally)
 
     def finish(self) -> None:
         """Put the packs begun and wait until all are durable."""
@@ -169,13 +177,13 @@ class SealingBench:
         name = blob_id(content)
         if not self._is_known(BlobKind.DATA, name) and self._claims.claim(name):
             self._add(BlobKind.DATA, name, content)
-            self.tally.data_blobs += 1
+            self._tally.data_blobs += 1
         return name
 
     def _add(self, kind: BlobKind, name: bytes, content: bytes | memoryview) -> None:
         builder = self._builders[kind]
-        self.tally.bytes_stored += builder.add(name, content)
-        self.tally.bytes_added += len(content)
+        self._tally.bytes_stored += builder.add(name, content)
+        self._tally.bytes_added += len(content)
         if builder.full:
             self._put(builder.finish())
 

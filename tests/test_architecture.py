@@ -30,6 +30,7 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
+    "backup/crew.py": "forks workers: hashing, compressing and sealing need every core, which one interpreter cannot use",
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
