@@ -239,7 +239,7 @@ class Repository:
         return self._files.save(FileKind.SNAPSHOT, document)
 
     def delete_snapshot(self, name: str) -> None:
-        """Remove one snapshot; its data stay until pruned. Wants an exclusive lock. Raises FileMissing, StorageError."""
+        """Remove one snapshot; its data stay until pruned. Wants an exclusive lock. Raises StorageError."""
         self.require_lock(exclusive=True)
         self.storage.delete(FileKind.SNAPSHOT, name)
 
@@ -331,6 +331,7 @@ class Repository:
         self._building.add((entry.kind, entry.id))
         if builder.full:
             self._store(builder)
+            self._flush_index(when_due=True)
 
     def _builder(self, kind: BlobKind) -> PackBuilder:
         if kind not in self._builders:

@@ -1,0 +1,245 @@
+"""Verifying a repository: a strict superset of `restic check`, with or without its `--read-data`, naming all it finds.
+
+Structure: every key, index, snapshot and tree opens; every pack that an index names exists with exactly the size that
+its entries add up to; no gaps, overlaps or contradictions between indexes; in each tree names are safe, sorted and
+unique, types known, and a file's blobs exist and add up to its size. With ``read_data`` every byte of the packs is read
+and proven. It never repairs, never stops at the first defect and never writes.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import pairwise
+from typing import Final
+
+from backup.errors import BackupError, CorruptData, StorageError
+from backup.index import PackListing
+from backup.keys import load_key_file
+from backup.pack import BlobKind, format_header, pack_size
+from backup.proofs import PackTask, prove_packs
+from backup.repository import Repository
+from backup.storage.base import FileKind
+from backup.tree import Node, as_text, parse_tree
+
+_TYPES: Final = {"file", "dir", "symlink", "dev", "chardev", "fifo", "socket"}
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """Something cannot be restored as it was, or may not."""
+    HINT = "hint"
+    """Untidy: waste or redundancy that harms nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be."""
+
+    severity: Severity
+    code: str
+    """What it is, as a stable word such as ``blob-missing``."""
+    subject: str
+    """Which file, pack, blob, or ``snapshot:path``."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.code}: {self.subject}: {self.message}"
+
+
+def _error(code: str, subject: str, message: str) -> Finding:
+    return Finding(Severity.ERROR, code, subject, message)
+
+
+def _hint(code: str, subject: str, message: str) -> Finding:
+    return Finding(Severity.HINT, code, subject, message)
+
+
+OnPack = Callable[[str, int], None]
+
+
+def verify(
+    repository: Repository,
+    *,
+    read_data: bool = False,
+    packs: Collection[str] | None = None,
+    on_pack: OnPack = lambda _pack, _size: None,
+) -> Iterator[Finding]:
+    """Look at everything and give what is wrong; nothing given means all is well.
+
+    ``read_data`` reads all packs, or those of ``packs``; ``on_pack`` gets the name and size of each that was read, so
+    that progress can be shown and remembered. Loads the index. Hold a lock, exclusive to be safe from a backup's
+    unfinished work looking like waste. Raises StorageError when the storage itself fails.
+    """
+    yield from _keys(repository)
+    yield from _index_files(repository)
+    yield from _packs(repository)
+    yield from _Trees(repository).findings()
+    if read_data or packs is not None:
+        yield from _content(repository, packs, on_pack)
+
+
+# ---- keys, indexes, packs
+
+
+def _keys(repository: Repository) -> Iterator[Finding]:
+    for file in list(repository.storage.list(FileKind.KEY)):
+        try:
+            load_key_file(repository.storage, file.name)
+        except CorruptData as error:
+            yield _error("key-damaged", f"key {file.name}", str(error))
+
+
+def _index_files(repository: Repository) -> Iterator[Finding]:
+    """Judge each index file and all of them together; loads the index from those that can be read."""
+    damaged: list[CorruptData] = []
+    repository.load_index(on_damage=damaged.append)
+    for error in damaged:
+        yield _error("index-damaged", f"index {error.name}", str(error))
+    unreadable = {error.name for error in damaged}
+    listed: dict[str, bytes] = {}
+    for file in list(repository.storage.list(FileKind.INDEX)):
+        if file.name in unreadable:
+            continue
+        for listing in repository.load_index_file(file.name):
+            yield from _listing(listing)
+            listing.entries.sort(key=lambda entry: entry.offset)
+            digest = hashlib.sha256(format_header(listing.entries)).digest()
+            if listing.pack not in listed:
+                listed[listing.pack] = digest
+            elif listed[listing.pack] != digest:
+                yield _error("index-contradiction", f"pack {listing.pack}", "two listings of it name different blobs")
+            else:
+                yield _hint("index-duplicate", f"pack {listing.pack}", "it is listed more than once")
+
+
+def _listing(listing: PackListing) -> Iterator[Finding]:
+    subject, end = f"pack {listing.pack}", 0
+    for entry in sorted(listing.entries, key=lambda entry: entry.offset):
+        if entry.offset != end:
+            how = "a gap" if entry.offset > end else "an overlap"
+            yield _error("index-gap", subject, f"the index has {how} before byte {entry.offset}")
+        end = entry.offset + entry.length
+    if len({entry.kind for entry in listing.entries}) > 1:
+        yield _hint("pack-mixed", subject, "it holds both data and tree blobs")
+    if len({(entry.kind, entry.id) for entry in listing.entries}) < len(listing.entries):
+        yield _hint("blob-duplicate", subject, "it holds a blob more than once")
+
+
+def _packs(repository: Repository) -> Iterator[Finding]:
+    stored = {file.name: file.size for file in repository.storage.list(FileKind.DATA)}
+    for pack, size in repository.index.packs():
+        there = stored.pop(pack, None)
+        if there is None:
+            yield _error("pack-missing", f"pack {pack}", "an index names it, and it is not in the storage")
+        elif there != size:
+            yield _error("pack-size", f"pack {pack}", f"it has {there} bytes instead of {size}")
+    for pack, size in stored.items():
+        yield _hint("pack-orphan", f"pack {pack}", f"no index names it; prune frees its {size} bytes")
+
+
+def _content(repository: Repository, packs: Collection[str] | None, on_pack: OnPack) -> Iterator[Finding]:
+    def tasks() -> Iterator[PackTask]:
+        done: set[str] = set()
+        for file in list(repository.storage.list(FileKind.INDEX)):
+            try:
+                listings = repository.load_index_file(file.name)
+            except CorruptData:  # told before
+                continue
+            for pack, entries in listings:
+                if pack not in done and (packs is None or pack in packs):
+                    done.add(pack)
+                    entries.sort(key=lambda entry: entry.offset)
+                    yield PackTask(pack, pack_size(entries), format_header(entries))
+
+    total = sum(size for pack, size in repository.index.packs() if packs is None or pack in packs)
+    for proof in prove_packs(repository.storage, repository.key, tasks(), total):
+        for code, subject, message in proof.defects:
+            if code not in {"pack-missing", "pack-size"}:  # the listing has told that already
+                yield _error(code, subject, message)
+        on_pack(proof.pack, proof.size)
+
+
+# ---- snapshots and trees
+
+
+class _Trees:
+    """Walks the trees of all snapshots, each tree once; its defects are told with the first path that leads to it."""
+
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
+        self._index = repository.index
+        self._seen = bytearray(len(repository.index))
+
+    def findings(self) -> Iterator[Finding]:
+        damaged: list[CorruptData] = []
+        for snapshot in self._repository.snapshots(on_damage=damaged.append):
+            yield from self._walk(snapshot.short_id, snapshot.tree)
+        for error in damaged:
+            yield _error("snapshot-damaged", f"snapshot {error.name}", str(error))
+
+    def _walk(self, snapshot: str, root: bytes) -> Iterator[Finding]:
+        pending = [("/", root)]
+        while pending:
+            path, tree = pending.pop()
+            record = next(self._index.numbers(BlobKind.TREE, tree), None)
+            if record is None:
+                yield _error("blob-missing", f"{snapshot}:{path}", f"its tree {tree.hex()} is in no pack")
+                continue
+            if self._seen[record]:
+                continue
+            self._seen[record] = 1
+            try:
+                nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
+            except (CorruptData, StorageError) as error:
+                yield _error("tree-damaged", f"{snapshot}:{path}", f"tree {tree.hex()}: {error}")
+                continue
+            yield from self._order(f"{snapshot}:{path}", nodes)
+            for node in nodes:
+                place = f"{path}{as_text(node.name)}"
+                yield from self._node(f"{snapshot}:{place}", node)
+                if node.type == "dir" and node.subtree:
+                    pending.append((f"{place}/", node.subtree))
+
+    @staticmethod
+    def _order(subject: str, nodes: list[Node]) -> Iterator[Finding]:
+        for before, node in pairwise(nodes):
+            if before.name == node.name:
+                yield _error("name-duplicate", subject, f"two entries are called {as_text(node.name)!r}")
+            elif before.name > node.name:
+                yield _error("tree-unsorted", subject, f"{as_text(node.name)!r} stands after {as_text(before.name)!r}")
+
+    def _node(self, subject: str, node: Node) -> Iterator[Finding]:
+        if node.name in {b"", b".", b".."} or b"/" in node.name or b"\0" in node.name:
+            yield _error("name-unsafe", subject, f"an entry is called {as_text(node.name)!r}")
+        if node.type not in _TYPES:
+            yield _error("type-unknown", subject, f"its type is {node.type!r}")
+        elif node.type == "file":
+            yield from self._file(subject, node)
+        elif node.type == "dir" and node.subtree is None:
+            yield _error("subtree-missing", subject, "a directory without a tree")
+
+    def _file(self, subject: str, node: Node) -> Iterator[Finding]:
+        if node.content is None:
+            yield _error("content-missing", subject, "a file without a list of blobs")
+            return
+        size, whole = 0, True
+        for name in node.content:
+            record = next(self._index.numbers(BlobKind.DATA, name), None)
+            if record is None:
+                whole = False
+                yield _error("blob-missing", subject, f"its blob {name.hex()} is in no pack")
+            else:
+                size += self._index.entry(record).plain_length
+        if whole and size != node.size:
+            yield _error("size-mismatch", subject, f"it should have {node.size} bytes, and its blobs have {size}")
+
+
+def worst(findings: Collection[Finding]) -> BackupError | None:
+    """Give the error that a command should end with; None when there are only hints."""
+    errors = [finding for finding in findings if finding.severity is Severity.ERROR]
+    if not errors:
+        return None
+    return CorruptData(f"found {len(errors)} errors in the repository, the first: {errors[0]}", name=errors[0].subject)
