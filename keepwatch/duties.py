@@ -12,10 +12,11 @@ policy, verifying or pruning a repository. Rules:
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from backup.catalog import Standing
 from config.schedule import Schedule
 from config.settings import Settings
 
@@ -61,7 +62,20 @@ class Facts:
 
 
 NOTHING = Facts()
-Ledger = Mapping[tuple[str, str, str], Facts]
+Key = tuple[str, str, str]
+"""A duty's identity in the ledger: kind, job, repository."""
+Ledger = Mapping[Key, Facts]
+
+
+def ledger_of(standings: Mapping[Key, Standing], running: Container[Key]) -> Ledger:
+    """Return the facts as decisions need them. ``running``: duties that have a process at this moment."""
+    return {
+        key: Facts(
+            row.last_started_at, row.last_ended_at, row.last_outcome, row.last_success_at, row.failures_in_row,
+            running=key in running or row.last_outcome == "running",
+        )
+        for key, row in standings.items()
+    }  # fmt: skip
 
 
 def duties_of(settings: Settings, now: datetime, zone: tzinfo) -> list[Duty]:

@@ -4,14 +4,12 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from pathlib import Path
 
+from backup.errors import RepositoryMissing
 from backup.repository import Repository
-
-from backup.errors import BackupError, RepositoryMissing
 from backup.storage.open import open_storage
 from config.jobs import RepositorySettings
-from config.secrets import create_password_file, read_password
+from config.secrets import read_password
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +34,4 @@ def open_repository(
             raise
     log.info("repository made", extra={"url": settings.url})
     return Repository.create(storage, password, clock=clock)
-
-
-def ensure_password_file(settings: RepositorySettings, path: Path) -> bool:
-    """Make the password file of a repository that does not exist yet; True when it was made.
-
-    Raises BackupError when the repository is there and only the file is gone: a new password would not open it.
-    """
-    if path.exists():
-        return False
-    if Path(settings.url).joinpath("config").exists():
-        raise BackupError(
-            f"opening repository {settings.url}: its password file {path} is gone",
-            hint="put the file back from your safe; without the password nobody can read the backups",
-        )
-    return create_password_file(path)
 

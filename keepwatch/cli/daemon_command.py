@@ -1,0 +1,31 @@
+"""``keepwatch run``: hands this very process over to the daemon.
+
+The command line's libraries would stay in the daemon's memory for months, so it starts afresh without them.
+"""
+
+import os
+import sys
+
+import typer
+
+from keepwatch.cli.options import ConfigOption, StateOption, exit_status
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run", epilog=exit_status("keepwatch run --config /etc/keepwatch/keepwatch.toml"))(run)
+
+
+def run(config: ConfigOption = None, state_dir: StateOption = None) -> None:
+    """Run the daemon in the foreground: checks, backups, drills, page and metrics.
+
+    Ctrl-C or SIGTERM ends it cleanly, a second one at once; SIGHUP reads the configuration again.
+    """
+    arguments = [sys.executable, "-m", "keepwatch.cli.daemon_main"]
+    if config:
+        arguments += ["--config", str(config)]
+    if state_dir:
+        arguments += ["--state-dir", str(state_dir)]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, arguments)  # noqa: S606 - the same interpreter, no shell

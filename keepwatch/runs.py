@@ -1,0 +1,288 @@
+"""What a run does, from lock to ledger: the same code in a job child, and in the foreground of the command line.
+
+Each kind of run is one function that returns an Ending. Whatever happens, the ledger gets an end and ``after`` hooks
+run; a user's error becomes a failed run with a hint, a bug one with a traceback in the log.
+"""
+
+import logging
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from backup.archiver import backup
+from backup.catalog import Catalog, CatalogError, SnapshotRow
+from backup.errors import BackupError, Interrupted
+from backup.forget import all_together, execute_forget, plan_forget
+from backup.prune import execute_prune, plan_prune
+from backup.repository import Repository
+from backup.snapshot import Snapshot
+from backup.sources.files import FilesSource
+from backup.storage.base import FileKind
+from backup.verify import verify
+from config.jobs import JobSettings
+from config.secrets import SecretError
+from config.settings import Settings
+from config.units import format_duration, format_size
+from keepwatch.drill_run import drill
+from keepwatch.errors import KeepwatchError
+from keepwatch.orders import Ending, Order, Progress
+from keepwatch.repositories import open_repository
+from keepwatch.state import StateDirectory
+
+log = logging.getLogger(__name__)
+
+LOCK_WAIT = timedelta(minutes=5)
+"""How long a run waits for somebody else's lock on the repository."""
+_HOOK_SECONDS = 3600.0
+_LINES_KEPT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Everything that a kind of run needs."""
+
+    order: Order
+    settings: Settings
+    state: StateDirectory
+    catalog: Catalog
+    clock: Callable[[], datetime]
+    progress: Callable[[Progress], None]
+    stop: threading.Event
+
+    @property
+    def job(self) -> JobSettings:
+        """The job's settings."""
+        return self.settings.jobs[self.order.job]
+
+    def open(self, *, may_create: bool = False) -> Repository:
+        """Open the order's repository."""
+        settings = self.settings.repositories[self.order.repository]
+        return open_repository(settings, clock=self.clock, may_create=may_create)
+
+
+def carry_out(
+    order: Order,
+    settings: Settings,
+    state: StateDirectory,
+    *,
+    clock: Callable[[], datetime],
+    progress: Callable[[Progress], None],
+    stop: threading.Event,
+) -> Ending:
+    """Do what the order says and record it; an order without a ``run_id`` gets its row here.
+
+    Raises AlreadyRunning when the same job (or repository duty) is at work elsewhere and no row was written yet.
+    """
+    name = f"job-{order.job}" if order.job else f"repository-{order.repository}"
+    what = f"a run of job {order.job}" if order.job else f"work on repository {order.repository}"
+    with Catalog(state.backup_db) as catalog:
+        try:
+            with state.lock(name, what=what):
+                if not order.run_id:
+                    run_id = catalog.start_run(*_ledger_key(order), now=clock(), pid=os.getpid())
+                    order = replace(order, run_id=run_id)
+                work = Work(order, settings, state, catalog, clock, progress, stop)
+                ending = _guarded(work)
+                _record(work, ending)
+        except KeepwatchError as error:
+            if not order.run_id:
+                raise
+            ending = Ending("failed", str(error), error.hint or "", error.exit_code)
+            catalog.end_run(order.run_id, "failed", str(error), now=clock())
+        return ending
+
+
+def _guarded(work: Work) -> Ending:
+    try:
+        return _KINDS[work.order.kind](work)
+    except Interrupted as error:
+        return Ending("interrupted", str(error) or "asked to stop", exit_code=130)
+    except (BackupError, SecretError, KeepwatchError, CatalogError) as error:
+        return Ending("failed", str(error), error.hint or "", getattr(error, "exit_code", 1))
+    except Exception as bug:
+        log.exception("run failed by a bug", extra={"job": work.order.job, "kind": work.order.kind})
+        return Ending("failed", f"{type(bug).__name__}: {bug}", "this is a bug; the log has its traceback", 1)
+
+
+def _record(work: Work, ending: Ending) -> None:
+    work.catalog.end_run(
+        work.order.run_id, ending.outcome, ending.message, now=work.clock(), snapshot=ending.snapshot,
+        figures=ending.figures,
+    )  # fmt: skip
+    fields = {"kind": work.order.kind, "job": work.order.job, "outcome": ending.outcome, "hint": ending.hint}
+    log.debug("run recorded", extra=fields)
+
+
+def _backup(work: Work) -> Ending:
+    job, order = work.job, work.order
+    with _hooks(work):
+        source = FilesSource.from_settings(job.source)
+        if _covers(job.source.paths, work.state.path):
+            work.state.copy_databases()
+        repository = work.open(may_create=True)
+        report = backup(
+            repository,
+            source,
+            job=order.job,
+            host=work.settings.daemon.host,
+            clock=work.clock,
+            full=order.kind == "full",
+            lock_wait=LOCK_WAIT,
+            progress=lambda p: work.progress(
+                Progress("saving", p.bytes, p.bytes_expected or 0, p.files, p.files_expected or 0)
+            ),
+            stop=work.stop,
+        )
+    remember(repository, order.repository, work.catalog, work.clock)
+    for problem in report.unreadable[:_LINES_KEPT]:
+        log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})
+    took = format_duration(report.ended_at - report.started_at)
+    files = report.files_new + report.files_changed + report.files_unmodified
+    message = (
+        f"{files} files, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
+        f" {report.files_changed} changed, {format_size(report.bytes_stored)} stored"
+    )
+    if report.partial:
+        first = report.unreadable[0]
+        message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"
+    return Ending(
+        "partial" if report.partial else "succeeded",
+        message,
+        "see the log for the files, and run as a user who may read them" if report.partial else "",
+        3 if report.partial else 0,
+        {
+            "files_new": report.files_new,
+            "files_changed": report.files_changed,
+            "files_unmodified": report.files_unmodified,
+            "files_unreadable": report.files_unreadable,
+            "bytes_processed": report.bytes_processed,
+            "bytes_added": report.bytes_added,
+            "bytes_stored": report.bytes_stored,
+        },
+        report.snapshot_id,
+    )
+
+
+def _forget(work: Work) -> Ending:
+    order = work.order
+    repository = work.open()
+    with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+        plan = plan_forget(
+            repository, work.job.keep, work.clock(), tags=[f"job:{order.job}"], group_by=all_together,
+            zone=work.settings.daemon.zone, proven=proven_snapshots(work.catalog, order.repository),
+        )  # fmt: skip
+        removed = execute_forget(repository, plan)
+    remember(repository, order.repository, work.catalog, work.clock)
+    message = f"{len(plan.kept)} snapshots kept, {len(removed)} forgotten"
+    return Ending("succeeded", message, figures={"kept": len(plan.kept), "forgotten": len(removed)})
+
+
+def _verify(work: Work) -> Ending:
+    repository = work.open()
+    with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+        findings = list(verify(repository, read_data=work.order.read_data))
+    errors = [finding for finding in findings if finding.severity == "error"]
+    problem = f"{len(errors)} errors, first {errors[0].subject}: {errors[0].message}" if errors else None
+    work.catalog.record_verify(work.order.repository, problem, now=work.clock())
+    for finding in errors[:_LINES_KEPT]:
+        log.error("repository damaged", extra={"subject": finding.subject, "problem": finding.message})
+    if problem:
+        hint = "`keepwatch verify --read-data` shows the whole extent; the runbook repository-problem says what to do"
+        return Ending("failed", problem, hint, 4, {"errors": len(errors)})
+    return Ending("succeeded", "no errors were found", figures={"errors": 0})
+
+
+def _prune(work: Work) -> Ending:
+    repository = work.open()
+    with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+        report = execute_prune(repository, plan_prune(repository))
+    remember(repository, work.order.repository, work.catalog, work.clock)
+    return Ending("succeeded", str(report))
+
+
+_KINDS: dict[str, Callable[[Work], Ending]] = {
+    "full": _backup,
+    "incremental": _backup,
+    "forget": _forget,
+    "verify": _verify,
+    "prune": _prune,
+    "drill": drill,
+}
+
+
+def proven_snapshots(catalog: Catalog, repository: str) -> frozenset[str]:
+    """Return the ids of the snapshots in ``repository`` that a drill has proven."""
+    return frozenset(snapshot for name, snapshot in catalog.proven() if name == repository)
+
+
+def remember(repository: Repository, name: str, catalog: Catalog, clock: Callable[[], datetime]) -> None:
+    """Note in the catalog which snapshots there are now and how much room they take."""
+    catalog.replace_snapshots(name, [_row(name, snapshot) for snapshot in repository.snapshots()])
+    size = sum(file.size for file in repository.storage.list(FileKind.DATA))
+    free = repository.storage.properties.free_bytes
+    catalog.look_at_repository(name, now=clock(), size_bytes=size, free_bytes=free)
+
+
+def _row(repository: str, snapshot: Snapshot) -> SnapshotRow:
+    facts = dict(tag.split(":", 1) for tag in snapshot.tags if ":" in tag)
+    summary = snapshot.summary
+    return SnapshotRow(
+        repository=repository,
+        id=snapshot.id,
+        job=facts.get("job", ""),
+        kind=facts.get("kind", "incremental" if snapshot.parent else "full"),
+        taken_at=summary.backup_start if summary else snapshot.time,
+        files=summary.total_files_processed if summary else 0,
+        bytes=summary.total_bytes_processed if summary else 0,
+        added_bytes=summary.data_added_packed if summary else 0,
+        partial="partial" in snapshot.tags,
+    )
+
+
+@contextmanager
+def _hooks(work: Work) -> Iterator[None]:
+    """Run the job's commands around what is inside. ``after`` always runs and is told how it went."""
+    outcome = "failed"
+    try:
+        for command in work.job.before:
+            _run_hook(command, work, "before")
+        yield
+        outcome = "succeeded"
+    finally:
+        for command in work.job.after:
+            try:
+                _run_hook(command, work, "after", {"KEEPWATCH_OUTCOME": outcome})
+            except KeepwatchError as error:
+                log.error("hook failed", extra={"job": work.order.job, "problem": error})
+
+
+def _run_hook(command: str, work: Work, when: str, environment: dict[str, str] | None = None) -> None:
+    names = {"KEEPWATCH_JOB": work.order.job, "KEEPWATCH_KIND": work.order.kind, **(environment or {})}
+    try:
+        done = subprocess.run(
+            command, shell=True, env=os.environ | names, timeout=_HOOK_SECONDS, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise KeepwatchError(f"running the {when} hook '{command}': no end after {_HOOK_SECONDS:.0f} s") from None
+    if done.returncode:
+        said = done.stdout.decode(errors="replace").strip().splitlines()
+        raise KeepwatchError(
+            f"running the {when} hook '{command}': exit status {done.returncode}{': ' + said[-1] if said else ''}",
+            hint="run it by hand as the user keepwatch runs as",
+        )
+
+
+def _covers(paths: list[Path], folder: Path) -> bool:
+    return any(folder.is_relative_to(path) for path in paths)
+
+
+def _ledger_key(order: Order) -> tuple[str, str, str]:
+    # A drill with a planted fault tests the drill; it must not count as the job's own.
+    return ("planted drill" if order.plant else order.kind, order.job, order.repository)
+

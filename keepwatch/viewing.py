@@ -1,0 +1,249 @@
+"""Puts the picture together that page, metrics and API show.
+
+The loop hands over ingredients (last results, ledger rows) when they change; the view is assembled from them only when
+somebody looks, on the looker's thread, and kept until an ingredient changes. Ingredients are immutable and replaced
+whole, so nobody waits for anybody.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from backup.catalog import Catalog, DrillRow, RunRow, SnapshotRow, Standing
+from config.jobs import JobSettings
+from config.settings import Settings
+from keepwatch import __version__
+from keepwatch.duties import BACKUPS, Duty, Key, Ledger, ledger_of, next_due
+from keepwatch.orders import Progress
+from keepwatch.view import (
+    AlertView,
+    CheckView,
+    DrillView,
+    DutyView,
+    JobView,
+    RepositoryView,
+    RunView,
+    SnapshotView,
+    View,
+)
+
+_RUNS_SHOWN = 30
+_DRILLS_SHOWN = 20
+_SNAPSHOTS_SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True)
+class WatchPart:
+    """What the monitor half contributes; see :class:`keepwatch.view.View` for each field."""
+
+    checks: tuple[CheckView, ...] = ()
+    alerts: tuple[AlertView, ...] = ()
+    silences: tuple[tuple[int, str, str, str, datetime], ...] = ()
+    scheduler_lag_seconds: float = 0.0
+    outbox_pending: int = 0
+    outbox_oldest_at: datetime | None = None
+    notifications: tuple[tuple[str, int, int], ...] = ()
+    suppressed: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BackupPart:
+    """What the ledger says, as rows, and what is running."""
+
+    standings: Mapping[Key, Standing] = field(default_factory=dict)
+    last_runs: tuple[RunRow, ...] = ()
+    runs: tuple[RunRow, ...] = ()
+    drills: tuple[DrillRow, ...] = ()
+    last_drills: Mapping[str, DrillRow] = field(default_factory=dict)
+    snapshots: tuple[SnapshotRow, ...] = ()
+    proven: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    repositories: tuple[RepositoryView, ...] = ()
+    configured: Mapping[str, datetime] = field(default_factory=dict)
+    duties: tuple[Duty, ...] = ()
+    running: Mapping[Key, Progress | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ingredients:
+    """Everything that a view is made of."""
+
+    settings: Settings
+    started_at: datetime
+    watch: WatchPart = WatchPart()
+    backups: BackupPart = BackupPart()
+    reloaded_at: datetime | None = None
+    config_problem: str | None = None
+    heartbeat_success_at: datetime | None = None
+
+
+class Viewer:
+    """Holds the ingredients; ``view`` may be called from any thread."""
+
+    def __init__(self, settings: Settings, started_at: datetime, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._ingredients = Ingredients(settings, started_at, reloaded_at=started_at)
+        self._made: tuple[Ingredients, View] | None = None
+
+    def put(self, **parts: object) -> None:
+        """Replace some of the ingredients (fields of :class:`Ingredients`)."""
+        self._ingredients = replace(self._ingredients, **parts)  # type: ignore[arg-type]
+
+    @property
+    def ingredients(self) -> Ingredients:
+        """What the next view will be made of."""
+        return self._ingredients
+
+    def view(self) -> View:
+        """Return the picture as of the last change."""
+        made, ingredients = self._made, self._ingredients
+        if made is None or made[0] is not ingredients:
+            made = self._made = (ingredients, build_view(ingredients, self._clock()))
+        return made[1]
+
+
+def read_backups(
+    catalog: Catalog,
+    settings: Settings,
+    duties: tuple[Duty, ...],
+    standings: Mapping[Key, Standing],
+    running: Mapping[Key, Progress | None],
+) -> BackupPart:
+    """Read from the catalog all that the view shows."""
+    rows = catalog.repositories()
+    snapshots = tuple(catalog.snapshots())
+    repositories = []
+    for name, repository in settings.repositories.items():
+        row = rows.get(name)
+        repositories.append(
+            RepositoryView(
+                name, repository.url, sum(s.repository == name for s in snapshots),
+                row.size_bytes if row else None, row.free_bytes if row else None,
+                row.verified_at if row else None, row.problem if row else None,
+            )
+        )  # fmt: skip
+    return BackupPart(
+        standings=standings,
+        last_runs=tuple(catalog.last_runs()),
+        runs=tuple(catalog.runs(_RUNS_SHOWN)),
+        drills=tuple(catalog.drills(_DRILLS_SHOWN)),
+        last_drills=catalog.last_drills(),
+        snapshots=snapshots,
+        proven=catalog.proven(),
+        repositories=tuple(repositories),
+        configured=catalog.configured_at(),
+        duties=duties,
+        running=dict(running),
+    )
+
+
+def build_view(ingredients: Ingredients, now: datetime) -> View:
+    """Assemble the view."""
+    settings, part, watch = ingredients.settings, ingredients.backups, ingredients.watch
+    ledger = ledger_of(part.standings, part.running)
+    snapshots = tuple(_snapshot(row, part.proven) for row in part.snapshots)
+    return View(
+        host=settings.daemon.host,
+        version=__version__,
+        made_at=now,
+        started_at=ingredients.started_at,
+        timezone=settings.daemon.timezone,
+        checks=watch.checks,
+        alerts=watch.alerts,
+        jobs=tuple(_job(name, job, ingredients, ledger, snapshots, now) for name, job in settings.jobs.items()),
+        runs=tuple(_run(row, part.running) for row in part.runs),
+        drills=tuple(_drill(row) for row in part.drills),
+        snapshots=snapshots[:_SNAPSHOTS_SHOWN],
+        repositories=tuple(
+            replace(
+                repository,
+                duties=tuple(
+                    _duty(duty, part, ledger, settings)
+                    for duty in part.duties
+                    if duty.repository == repository.name and not duty.job
+                ),
+            )
+            for repository in part.repositories
+        ),
+        silences=watch.silences,
+        config_reloaded_at=ingredients.reloaded_at,
+        config_reload_ok=ingredients.config_problem is None,
+        config_problem=ingredients.config_problem,
+        scheduler_lag_seconds=watch.scheduler_lag_seconds,
+        outbox_pending=watch.outbox_pending,
+        outbox_oldest_at=watch.outbox_oldest_at,
+        notifications=watch.notifications,
+        suppressed=watch.suppressed,
+        heartbeat_success_at=ingredients.heartbeat_success_at,
+    )
+
+
+def _job(
+    name: str,
+    job: JobSettings,
+    ingredients: Ingredients,
+    ledger: Ledger,
+    snapshots: tuple[SnapshotView, ...],
+    now: datetime,
+) -> JobView:
+    part = ingredients.backups
+    running = next((run for run in part.runs if run.job == name and run.outcome == "running"), None)
+    ended = [run for run in part.last_runs if run.job == name]
+    last_backup = next((run for run in ended if run.kind in BACKUPS), None)
+    last_drill = part.last_drills.get(name)
+    return JobView(
+        name=name,
+        source=f"{job.source.type}: {' '.join(str(path) for path in job.source.paths)}",
+        repositories=tuple(job.repositories),
+        configured_at=part.configured.get(name, now),
+        rpo_seconds=job.rpo.total_seconds() if job.rpo else None,
+        rto_seconds=job.rto.total_seconds() if job.rto else None,
+        duties=tuple(
+            _duty(duty, part, ledger, ingredients.settings)
+            for duty in part.duties
+            if duty.job == name and duty.schedule is not None
+        ),
+        running=_run(running, part.running) if running else None,
+        last_run=_run(ended[0], part.running) if ended else None,
+        last_backup=_run(last_backup, part.running) if last_backup else None,
+        last_drill=_drill(last_drill) if last_drill else None,
+        newest_snapshot=next((snapshot for snapshot in snapshots if snapshot.job == name), None),
+    )
+
+
+def _duty(duty: Duty, part: BackupPart, ledger: Ledger, settings: Settings) -> DutyView:
+    row = part.standings.get(duty.key)
+    return DutyView(
+        kind=duty.kind,
+        repository=duty.repository,
+        schedule=str(duty.schedule),
+        next_due_at=next_due(duty, ledger, settings.daemon.zone),
+        last_success_at=row.last_success_at if row else None,
+        last_attempt_at=row.last_started_at if row else None,
+        max_age_seconds=duty.max_age.total_seconds() if duty.max_age else 0.0,
+        runs=row.runs if row else 0,
+        failures=row.failures if row else 0,
+        partial=row.partial if row else 0,
+        inconclusive=row.inconclusive if row else 0,
+    )
+
+
+def _run(row: RunRow, running: Mapping[Key, Progress | None]) -> RunView:
+    progress = running.get((row.kind, row.job, row.repository)) if row.outcome == "running" else None
+    return RunView(
+        row.id, row.job, row.kind, row.repository, row.outcome, row.started_at, row.ended_at, row.message,
+        progress.share if progress else None, row.figures,
+    )  # fmt: skip
+
+
+def _drill(row: DrillRow) -> DrillView:
+    return DrillView(
+        row.id, row.job, row.repository, row.snapshot, row.level, row.verdict, row.started_at, row.ended_at,
+        row.rto_seconds, row.rpo_seconds, row.files, row.bytes, row.message,
+    )  # fmt: skip
+
+
+def _snapshot(row: SnapshotRow, proven: Mapping[tuple[str, str], datetime]) -> SnapshotView:
+    return SnapshotView(
+        row.id, row.job, row.repository, row.kind, row.taken_at, row.files, row.bytes, row.added_bytes, row.partial,
+        proven.get((row.repository, row.id)),
+    )  # fmt: skip

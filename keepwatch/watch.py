@@ -1,0 +1,209 @@
+"""The monitor half under the daemon: checks on the pool, results into alerts, alerts into messages.
+
+Owned by the daemon's loop, which calls ``evaluate`` every second. Keeps the last results in memory for whoever shows
+them; what has to outlive the process lies in monitor.db.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from config.settings import Settings
+from keepwatch import bridge
+from keepwatch.check_pool import CheckPool
+from keepwatch.duties import Key
+from keepwatch.orders import Progress
+from keepwatch.view import AlertView, CheckView
+from keepwatch.viewing import WatchPart
+from monitor.actions import Actions
+from monitor.alerting import Alert, Policy
+from monitor.build import build_checks
+from monitor.engine import AlertEngine, Standing
+from monitor.history import History
+from monitor.notify import AppriseNotifier, Delivery
+from monitor.outbox import ChannelState
+from monitor.policy import policy_of
+from monitor.probes.file_systems import FileSystems
+from monitor.result import Result, Status
+from monitor.store import MonitorStore, MonitorStoreError
+from monitor.suppress import LoadWindow
+from monitor.top_processes import RESOURCE_OF_CHECK, top_processes
+
+log = logging.getLogger(__name__)
+
+_TREND_LENGTH = 60
+_NEVER_TOLD = ChannelState()
+_LINGER = timedelta(minutes=1)
+"""How long a load window is remembered after its job ended."""
+
+
+class Watch:
+    """Checks, alerts, messages and actions of one daemon. All methods belong to its loop."""
+
+    def __init__(self, settings: Settings, database: Path, clock: Callable[[], datetime]) -> None:
+        """Open the store; a damaged one is set aside. Raises MonitorStoreError."""
+        self._clock = clock
+        self._store = MonitorStore(database, set_aside_corrupt=True)
+        self._file_systems = FileSystems()
+        self._latest: dict[str, dict[str, Result]] = {}
+        self._counts: dict[str, list[int]] = {}
+        self._windows: dict[Key, LoadWindow] = {}
+        self._settings = settings
+        self.history = History(self._store.database)
+        self.pool = CheckPool(clock)
+        self._engine = AlertEngine(
+            self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
+            evidence=self._evidence, zone=settings.daemon.zone,
+        )  # fmt: skip
+        self._delivery = Delivery(self._store, _notifiers(settings))
+        self._actions = Actions(self._store, _policies(settings))
+        self._configure_pool()
+
+    def reconfigure(self, settings: Settings, now: datetime) -> None:
+        """Go by new settings."""
+        self._settings = settings
+        policies = _policies(settings)
+        self._engine.reconfigure(policies, settings.notify, now)
+        self._delivery.notifiers = _notifiers(settings)
+        self._actions.policies = policies
+        self._configure_pool()
+
+    def evaluate(self, now: datetime, running: Mapping[Key, Progress | None]) -> bool:
+        """Take in what the pool has measured, advance alerts, and send what is owed. Return whether anything changed."""
+        results = self.pool.collect()
+        transitions = self.take(results, now)
+        posted = self._engine.tick(now, self._load_windows(running, now))
+        try:
+            begun = self._delivery.run_due(now) + self._actions.run_due(now)
+        except MonitorStoreError:
+            begun = 0  # the engine has the same trouble and reports it
+        return bool(results or transitions or posted or begun)
+
+    def take(self, results: Sequence[Result], now: datetime) -> bool:
+        """Judge results, from the pool or from the daemon itself. Return whether an alert changed."""
+        if not results:
+            return False
+        fresh: dict[str, dict[str, Result]] = {}
+        for result in results:
+            fresh.setdefault(result.check, {})[result.entity] = result
+        for check, by_entity in fresh.items():
+            runs = self._counts.setdefault(check, [0, 0])
+            runs[0] += 1
+            runs[1] += any(result.status is Status.UNKNOWN for result in by_entity.values())
+        self._latest |= fresh
+        self.history.add(results)
+        transitions = self._engine.take(results, now)
+        for transition in transitions:
+            alert = transition.alert
+            log.info("alert changed", extra={"alert": alert.title, "change": transition.change, "why": transition.reason})
+        return bool(transitions)
+
+    def problems(self) -> dict[str, str | None]:
+        """What is wrong with this half itself, by part; None for a sound part."""
+        aside = self._store.database.set_aside
+        problem = str(self._engine.store_problem) if self._engine.store_problem else None
+        if aside and not problem:
+            problem = f"monitor.db was damaged, is now {aside[-1].name}, and history starts afresh"
+        stuck = f"{self.pool.stuck} checks are stuck in the system" if self.pool.stuck else None
+        return {"monitor.db": problem, "check pool": stuck}
+
+    def part(self, now: datetime) -> WatchPart:
+        """Return what the view shows of this half."""
+        ledger = self._engine.ledger()
+        owed = [parcel.created_at for parcel in ledger.parcels.values()]
+        return WatchPart(
+            checks=tuple(self._check_views()),
+            alerts=tuple(_alert_view(standing) for standing in self._engine.alerts()),
+            silences=tuple(
+                (s.id, str(s), s.author, s.comment, s.expires_at) for s in self._engine.silences(now)
+            ),
+            scheduler_lag_seconds=self.pool.lag_seconds,
+            outbox_pending=len(owed),
+            outbox_oldest_at=min(owed, default=None),
+            notifications=tuple(
+                (channel.name, state.sent, state.failed)
+                for channel in self._settings.notify
+                for state in (ledger.channels.get(channel.name, _NEVER_TOLD),)
+            ),
+            suppressed=tuple(self._engine.suppressed_counts().items()),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Give messages under way a moment, and close the store."""
+        self.pool.stop()
+        self._delivery.settle(5)
+        self.history.flush()
+        self._file_systems.close()
+        self._store.close()
+
+    def _configure_pool(self) -> None:
+        checks = build_checks(self._settings.checks, file_systems=self._file_systems, clock=self._clock)
+        self._types = {check.name: check.type for check in checks}
+        self._latest = {name: results for name, results in self._latest.items() if name in self._types}
+        statuses: dict[str, dict[str, Status]] = {}
+        for (check, entity), status in self._store.statuses().items():
+            statuses.setdefault(check, {})[entity] = status
+        self.pool.configure(checks, statuses)
+
+    def _load_windows(self, running: Mapping[Key, Progress | None], now: datetime) -> list[LoadWindow]:
+        """Our own runs explain load on this machine while they last."""
+        for key in running:
+            self._windows.setdefault(key, LoadWindow(" ".join(filter(None, key[:2])), now))
+        for key, window in list(self._windows.items()):
+            if key not in running and window.closed_at is None:
+                self._windows[key] = LoadWindow(window.reason, window.opened_at, now)
+            elif window.closed_at is not None and now - window.closed_at > 2 * _LINGER:
+                del self._windows[key]
+        return list(self._windows.values())
+
+    def _evidence(self, alert: Alert) -> Sequence[str]:
+        resource = RESOURCE_OF_CHECK.get(self._types.get(alert.check, ""))
+        if resource is None:
+            return ()
+        try:
+            return top_processes(resource)
+        except Exception:
+            log.exception("evidence not collected", extra={"alert": alert.title})
+            return ()
+
+    def _check_views(self) -> Iterable[CheckView]:
+        for name, kind in self._types.items():
+            runs, failures = self._counts.get(name, (0, 0))
+            results = self._latest.get(name)
+            if not results:
+                yield CheckView(name, "", kind, Status.UNKNOWN, "has not run yet", None)
+                continue
+            for entity, result in results.items():
+                yield CheckView(
+                    name, entity, kind, result.status, result.message, result.at, result.took_seconds,
+                    result.readings, self.history.trend(name, entity, _TREND_LENGTH), runs, failures,
+                )  # fmt: skip
+
+
+def _policies(settings: Settings) -> dict[str, Policy]:
+    own = bridge.policies(settings.jobs, settings.repositories)
+    return own | {check.name: policy_of(check) for check in settings.checks}
+
+
+def _notifiers(settings: Settings) -> dict[str, AppriseNotifier]:
+    return {channel.name: AppriseNotifier(channel.url.get_secret_value()) for channel in settings.notify}
+
+
+def _alert_view(standing: Standing) -> AlertView:
+    alert, acknowledgement = standing.alert, standing.acknowledgement
+    return AlertView(
+        id=alert.id,
+        name=alert.name,
+        check=alert.check,
+        entity=alert.entity,
+        severity=alert.severity.label,
+        state=alert.state.value,
+        since=alert.since,
+        message=alert.message,
+        runbook=standing.runbook,
+        acknowledged_by=acknowledgement.author if acknowledgement else None,
+        suppressed_by=tuple(suppression.reason for suppression in standing.suppressed_by),
+        notified_at=standing.notified_at,
+        resolved_at=alert.resolved_at,
+    )
