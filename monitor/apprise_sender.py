@@ -1,8 +1,8 @@
 """The child process that speaks Apprise: one order as JSON on stdin, one answer as JSON on stdout.
 
-Order: ``url``, ``title``, ``body``, ``severity`` (ok, warning, critical). Answer: ``ok``, ``permanent``, ``error``; what
-Apprise said may quote the address, and the parent takes that out. Started as ``python -m monitor.apprise_sender``; the
-address comes on stdin since anybody can read a command line. Never retries, keeps nothing, is imported by nobody.
+Order: ``url``, ``title``, ``body``, ``severity`` (ok, warning, critical). Answer: ``ok``, ``permanent``, ``error``;
+what Apprise said may quote the address, and the parent takes that out. Started as ``python -m monitor.apprise_sender``;
+the address comes on stdin since anybody can read a command line. Never retries, keeps nothing, is imported by nobody.
 """
 
 import json
@@ -33,7 +33,7 @@ def _send(url: str, title: str, body: str, severity: str) -> tuple[str, bool]:
         "warning": apprise.NotifyType.WARNING,
         "critical": apprise.NotifyType.FAILURE,
     }
-    with apprise.LogCapture(level=logging.INFO) as log:
+    with apprise.LogCapture(level=logging.INFO) as log:  # type: ignore[no-untyped-call]
         channel = apprise.Apprise(asset=apprise.AppriseAsset(app_id="keepwatch", app_desc="keepwatch"))
         if not channel.add(url):
             return f"Apprise does not understand the address: {_last_line(log.getvalue())}", True

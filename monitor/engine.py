@@ -31,10 +31,12 @@ from monitor.store import ActionRequest, Changes, MonitorStore, MonitorStoreCorr
 from monitor.suppress import Acknowledgement, Kind, LoadWindow, Silence, Suppression, Suppressors, critical_checks
 from monitor.telling import identity_of, is_time, owed
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Evidence = Callable[[Alert], Sequence[str]]
-"""Called once when an alert fires or worsens: lines such as the top processes. Must return quickly and never raise."""
+"""Called when alerts of a check fire or worsen, once for those of one batch: lines such as the top processes. Must
+return quickly and never raise.
+"""
 
 _KEEP_RESOLVED = timedelta(days=1)
 _PRUNE_EVERY = timedelta(hours=1)
@@ -85,6 +87,7 @@ class AlertEngine:
         for (check, entity), status in store.statuses().items():
             self._statuses.setdefault(check, {})[entity] = status
         self._changes = Changes()
+        self._seen: dict[str, tuple[str, ...]] = {}
         self._suppressed: dict[str, tuple[Suppression, ...]] = {}
         self._pruned_at: datetime | None = None
         self._revision: tuple[int, int] | None = None
@@ -105,6 +108,7 @@ class AlertEngine:
         Everything that changed is recorded in one transaction. Results of checks without a policy are dropped.
         """
         before = len(self._changes.transitions)
+        self._seen.clear()
         for check, run in runs.split(results):
             policy = self._policies.get(check)
             if policy is not None:
@@ -233,13 +237,14 @@ class AlertEngine:
         if transition is not None and transition.change in (Change.FIRED, Change.WORSENED):
             assert after is not None
             if self._evidence is not None and after.name != NO_DATA:
-                after = replace(after, evidence=tuple(self._evidence(after)))
+                if after.check not in self._seen:
+                    self._seen[after.check] = tuple(self._evidence(after))
+                after = replace(after, evidence=self._seen[after.check])
                 transition = replace(transition, alert=after)
             policy = self._policies.get(after.check)
             if policy and policy.on_critical and after.severity is Status.CRITICAL and after.name == policy.name:
-                self._changes.actions.append(
-                    ActionRequest(after.id, after.check, after.entity, policy.on_critical.run, transition.at)
-                )
+                request = ActionRequest(after.id, after.check, after.entity, policy.on_critical, transition.at)
+                self._changes.actions.append(request)
         if transition is not None:
             self._changes.transitions.append(transition)
             if transition.change is Change.WORSENED:
@@ -291,7 +296,7 @@ class AlertEngine:
         else:
             self._changes = Changes()
             if self.store_problem is not None:
-                _log.info("monitor_store_recovered path=%s", self._store.database.path)
+                log.info("monitor store works again", extra={"path": str(self._store.database.path)})
                 self.store_problem = None
 
     def _start_over(self, now: datetime) -> None:
@@ -309,7 +314,7 @@ class AlertEngine:
 
     def _failed(self, error: MonitorStoreError) -> None:
         if self.store_problem is None or str(self.store_problem) != str(error):
-            _log.error("monitor_store_failed problem=%r hint=%r", str(error), error.hint)
+            log.error("monitor store failed", extra={"problem": str(error), "hint": error.hint})
         self.store_problem = error
 
     def _refresh(self, now: datetime) -> None:

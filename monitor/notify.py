@@ -27,7 +27,7 @@ from monitor.outbox import Outbox, Parcel
 from monitor.result import Status
 from monitor.store import MonitorStore
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LONGEST_SEND_SECONDS = 60.0
 """A notifier is back within this time."""
@@ -59,8 +59,10 @@ class Notifier(Protocol):
     """A channel's other end."""
 
     def send(self, notification: Notification) -> None:
-        """Hand the message over, once, within LONGEST_SEND_SECONDS. Returns when the other side has taken it; raises
-        NotifyError when it has not, or when nobody can know. Called from a thread, never twice at a time. Never retries.
+        """Hand the message over, once, within LONGEST_SEND_SECONDS; never retry.
+
+        Returns when the other side has taken it; raises NotifyError when it has not, or when nobody can know. Called
+        from any thread, never twice at a time.
         """
         ...
 
@@ -157,7 +159,7 @@ class Delivery:
             except NotifyError as error:
                 record = self._failure(parcel, error, now + timedelta(seconds=time.monotonic() - began))
             else:
-                _log.info("notification_sent channel=%r title=%r", parcel.channel, message.title)
+                log.info("notification sent", extra={"channel": parcel.channel, "title": message.title})
                 ended_at = now + timedelta(seconds=time.monotonic() - began)
                 record = lambda: self._outbox.delivered(parcel, ended_at)  # noqa: E731 - may have to wait for room
             self._record(record)
@@ -166,15 +168,13 @@ class Delivery:
                 del self._sending[parcel.channel]
 
     def _failure(self, parcel: Parcel, error: NotifyError, now: datetime) -> Callable[[], None]:
+        fields = {"channel": parcel.channel, "title": parcel.message.title, "problem": str(error)}
         if error.permanent:
-            _log.error("notification_given_up channel=%r title=%r problem=%r", parcel.channel, parcel.message.title, str(error))
+            log.error("notification given up", extra=fields)
             return lambda: self._outbox.give_up(parcel, str(error), now)
-        # min() before the power: after a week without the channel it would be astronomic.
+        # The exponent is bounded: after a week without the channel the power would be astronomic.
         wait = min(_FIRST_WAIT * 2 ** min(parcel.attempts, 10), _LONGEST_WAIT)
-        _log.warning(
-            "notification_failed channel=%r attempt=%d next_in=%ds problem=%r",
-            parcel.channel, parcel.attempts + 1, wait.total_seconds(), str(error),
-        )  # fmt: skip
+        log.warning("notification failed", extra=fields | {"attempt": parcel.attempts + 1, "next_in": str(wait)})
         return lambda: self._outbox.put_back(parcel, str(error), now + wait)
 
     def _record(self, record: Callable[[], None]) -> None:
@@ -182,7 +182,7 @@ class Delivery:
         try:
             record()
         except MonitorStoreError as error:
-            _log.error("monitor_store_failed problem=%r hint=%r", str(error), error.hint)
+            log.error("monitor store failed", extra={"problem": str(error), "hint": error.hint})
             with self._lock:
                 self._unrecorded.append(record)
 

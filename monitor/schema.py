@@ -55,18 +55,18 @@ MIGRATIONS = (
     CREATE UNIQUE INDEX outbox_one_owed_a_channel ON outbox (channel) WHERE ended_at IS NULL;
     CREATE TABLE actions (
         id INTEGER PRIMARY KEY AUTOINCREMENT, alert_id TEXT NOT NULL, check_name TEXT NOT NULL, entity TEXT NOT NULL,
-        command TEXT NOT NULL, requested_at TEXT NOT NULL, started_at TEXT, ended_at TEXT, outcome TEXT NOT NULL,
-        exit_code INTEGER, output TEXT NOT NULL DEFAULT ''
+        command TEXT NOT NULL, most INTEGER NOT NULL, period_seconds REAL NOT NULL, requested_at TEXT NOT NULL,
+        started_at TEXT, ended_at TEXT, outcome TEXT NOT NULL, exit_code INTEGER, output TEXT NOT NULL DEFAULT ''
     );
+    CREATE INDEX actions_open ON actions (outcome) WHERE ended_at IS NULL;
     CREATE INDEX actions_by_command ON actions (check_name, command, started_at);
     CREATE TABLE series (
         id INTEGER PRIMARY KEY, check_name TEXT NOT NULL, entity TEXT NOT NULL, reading TEXT NOT NULL,
-        unit TEXT NOT NULL, UNIQUE (check_name, entity)
+        unit TEXT NOT NULL, UNIQUE (check_name, entity, reading)
     );
     CREATE TABLE samples (
         series INTEGER NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, at_ms)
     ) WITHOUT ROWID;
-    CREATE INDEX samples_by_time ON samples (at_ms);
     """,
 )
 """What brings a file from one version to the next; ``PRAGMA user_version`` is the number of those it has had."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from monitor.alerting import Alert, Change, State, Transition
+from monitor.alerting import ActionPolicy, Alert, Change, State, Transition
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
 from monitor.result import Status
 from monitor.schema import (
@@ -48,7 +48,7 @@ class ActionRequest:
     alert_id: str
     check: str
     entity: str
-    command: str
+    action: ActionPolicy
     at: datetime
 
 
@@ -130,10 +130,15 @@ class MonitorStore:
                 [(to_text(now), key, int(severity)) for key, severity in changes.acknowledged_below.items()],
             )
             connection.executemany(
-                "INSERT INTO actions (alert_id, check_name, entity, command, requested_at, outcome)"
-                " VALUES (?, ?, ?, ?, ?, 'requested')",
-                [(a.alert_id, a.check, a.entity, a.command, to_text(a.at)) for a in changes.actions],
-            )
+                "INSERT INTO actions"
+                " (alert_id, check_name, entity, command, most, period_seconds, requested_at, outcome)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 'requested')",
+                [
+                    (one.alert_id, one.check, one.entity, one.action.run, one.action.limit,
+                     one.action.period.total_seconds(), to_text(one.at))
+                    for one in changes.actions
+                ],
+            )  # fmt: skip
 
     def alerts(self) -> list[Alert]:
         """Return every alert that is kept: open ones, and those resolved lately."""
