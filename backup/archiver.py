@@ -8,7 +8,7 @@ whenever it is stopped, what is stored helps the next run and harms nobody.
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
 
@@ -75,16 +75,17 @@ def backup(
     progress: Callable[[Progress], None] | None = None,
     workers: int | None = None,
     stop: Stop = None,
+    lock_wait: timedelta = timedelta(0),
 ) -> BackupReport:
     """Back ``source`` up and give the report; the repository is locked (shared) meanwhile.
 
     ``parent`` is chosen when left out: the latest snapshot of the same host and paths. ``workers`` is the number of
     processes, by default one a core; 0 works in this one. ``stop`` (an event, or a function that turns true) ends the
-    run without a snapshot: raises Interrupted. Raises SourceError when nothing at all could be read, RepositoryLocked,
-    StorageError.
+    run without a snapshot: raises Interrupted. ``lock_wait`` is how long to wait for somebody else's lock. Also raises
+    SourceError when nothing at all could be read, RepositoryLocked, StorageError.
     """
     started_at = clock()
-    with repository.lock(), source.capture() as capture, closing(Claims()) as claims:
+    with repository.lock(retry_for=lock_wait), source.capture() as capture, closing(Claims()) as claims:
         index = repository.load_index()
         parent = parent or _latest(repository.snapshots(), host, source.paths)
         missing = _missing_packs(repository) if full else frozenset[int]()
