@@ -6,28 +6,19 @@ decides.
 """
 
 import hashlib
-import multiprocessing
-import os
-import signal
-import threading
-import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Final
 
+from backup.crew import Crew
 from backup.crypto import MasterKey
-from backup.errors import BackupError, CorruptData, FileMissing, StorageError
+from backup.errors import CorruptData, FileMissing, StorageError
 from backup.pack import BlobCodec, parse_header, split_pack
 from backup.storage.base import FileKind, Storage
 
 _ATTEMPTS: Final = 2
 """A pack that fails is read once more, in case it was the way here that flipped the bit."""
 _WORTH_PROCESSES_BYTES: Final = 64 * 2**20
-_IN_FLIGHT: Final = 3
-"""Tasks a worker has waiting, so that it never waits for us."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,44 +44,47 @@ def prove_packs(storage: Storage, key: MasterKey, tasks: Iterable[PackTask], tot
 
     Raises BackupError when a worker dies.
     """
-    workers = min(os.cpu_count() or 1, 8)
-    if workers == 1 or total_bytes < _WORTH_PROCESSES_BYTES:
-        prover = _Prover(storage, key)
-        yield from map(prover.prove, tasks)
-        return
-    context = multiprocessing.get_context("fork")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin_worker, initargs=(storage, key))
-    under_way: deque[Future[PackProof]] = deque()
+    crew = Crew[PackTask](lambda: _Prover(storage, key), None if total_bytes >= _WORTH_PROCESSES_BYTES else 0)
     try:
-        with warnings.catch_warnings():
-            # the only other thread of a job renews the repository's lock and holds nothing that a worker needs
-            warnings.simplefilter("ignore", DeprecationWarning)
-            for task in tasks:
-                under_way.append(pool.submit(_prove_in_worker, task))
-                if len(under_way) >= workers * _IN_FLIGHT:
-                    yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    except BrokenProcessPool as error:
-        message = "could not go on reading packs: a worker process was killed"
-        raise BackupError(message, hint="see the system's log") from error
+        for task in tasks:
+            crew.submit(task, None)
+            yield from _proofs(crew, block=False)
+        while crew.busy:
+            yield from _proofs(crew, block=True)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        crew.close()
+
+
+def _proofs(crew: Crew[PackTask], *, block: bool) -> Iterator[PackProof]:
+    for _, proof in crew.results(block=block):
+        assert isinstance(proof, PackProof)
+        yield proof
 
 
 class _Prover:
+    """The bench at which one worker proves pack after pack."""
+
     def __init__(self, storage: Storage, key: MasterKey) -> None:
         self._storage = storage
         self._codec = BlobCodec(key)
 
-    def prove(self, task: PackTask) -> PackProof:
+    def do(self, job: PackTask) -> PackProof:
         """Read a pack, twice when the first time shows a defect; a defect must show both times to count."""
         defects: tuple[tuple[str, str, str], ...] = ()
         for _ in range(_ATTEMPTS):
-            defects = tuple(self._defects(task))
+            defects = tuple(self._defects(job))
             if not defects:
                 break
-        return PackProof(task.pack, task.size, defects)
+        return PackProof(job.pack, job.size, defects)
+
+    def finish(self) -> None:
+        """Nothing is left open between packs."""
+
+    def report(self) -> None:
+        """All there is to say is in the proofs."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
     def _defects(self, task: PackTask) -> Iterator[tuple[str, str, str]]:
         name = f"pack {task.pack}"
@@ -121,23 +115,3 @@ class _Prover:
                 message = f"{error}, in pack {task.pack} at byte {entry.offset}"
                 yield "blob-damaged", f"blob {entry.id.hex()}", message
 
-
-_prover: _Prover
-
-
-def _begin_worker(storage: Storage, key: MasterKey) -> None:
-    global _prover  # the executor offers no other place to keep what a worker needs for every task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all of us, and the parent decides
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, name="end-with-parent", daemon=True).start()
-    _prover = _Prover(storage, key)
-
-
-def _end_with_parent() -> None:
-    if parent := multiprocessing.parent_process():
-        parent.join()
-        os._exit(1)
-
-
-def _prove_in_worker(task: PackTask) -> PackProof:
-    return _prover.prove(task)

@@ -1,0 +1,49 @@
+"""A clock, an empty repository in memory, and the real restic."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backup.repository import Repository
+from tests.backup.repositories import PASSWORD, FakeClock, create
+from tests.backup.storages import MemoryStorage
+
+Restic = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def memory() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def repository(memory: MemoryStorage, clock: FakeClock) -> Repository:
+    return create(memory, clock)
+
+
+@pytest.fixture
+def restic(tmp_path: Path) -> Restic:
+    """Run Debian's restic on the repository in ``tmp_path / "repository"``; its failure is a failed test."""
+
+    def run(*arguments: str, check: bool = True, password: str = PASSWORD) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "RESTIC_REPOSITORY": str(tmp_path / "repository"),
+            "RESTIC_PASSWORD": password,
+            "HOME": str(tmp_path),
+            "TZ": "UTC",
+        }
+        command = ["restic", "--no-cache", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, errors="replace")
+        if check:
+            assert done.returncode == 0, f"restic {' '.join(arguments)}: {done.stdout}{done.stderr}"
+        return done
+
+    return run
