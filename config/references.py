@@ -139,7 +139,7 @@ def _misfit(text: object, reading: str, unit: str) -> str | None:
         return None
     if unit not in _FITS.get(threshold.kind, {unit}):
         return f"{reading} is measured in {unit.replace('_', ' ')}, not in {threshold.kind}"
-    if unit == "ratio" and threshold.kind == "number" and threshold.bound >= 10 and reading != "load5_per_core":
+    if unit == "ratio" and threshold.kind == "number" and threshold.bound >= 10:
         return f"{reading} is a ratio, where 1 is everything; write {threshold.op} {threshold.bound:g}%"
     return None
 

@@ -89,24 +89,25 @@ def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
         yield from _described(key_of(name, field), field)
         yield f"#{assignment(key_of(name, field), _example(CheckBase, name, field))}"
     models = {tag: model for model in models_in(CheckSettings) if (tag := tag_of(model))}
-    used = [check["type"] for check in written]
+    used = {check["type"] for check in written}
     for check in written:
-        yield ""
-        yield from _about(models[check["type"]], check["type"])
-        yield header(("checks",), item=True)
-        yield from (assignment(key, value) for key, value in check.items())
-    for tag, model in models.items():
-        if tag not in used:
-            own = [(key_of(name, field), field) for name, field in model.model_fields.items()]
-            yield ""
-            yield from _about(model, tag)
-            yield f"#{header(('checks',), item=True)}"
-            yield f"#{assignment('name', f'my {tag}')}"
-            yield f"#{assignment('type', tag)}"
-            for key, field in own:
-                if key not in CheckBase.model_fields and key not in ("type", "for"):
-                    yield from _described(key, field)
-                    yield f"#{assignment(key, _example(model, key, field))}"
+        yield from _check(models[check["type"]], check["type"], check)
+    for tag in [tag for tag in models if tag not in used]:
+        yield from _commented(_check(models[tag], tag, {"name": f"my {tag}", "type": tag}))
+
+
+def _check(model: type[Model], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
+    """Write one check: what is set, and what its type alone has."""
+    own = {name: field for name, field in model.model_fields.items() if name not in CheckBase.model_fields}
+    yield ""
+    yield from _about(model, tag)
+    yield header(("checks",), item=True)
+    yield from (assignment(key, value) for key, value in written.items() if key not in own or key == "type")
+    for key, field in own.items():
+        if key != "type":
+            yield from _described(key, field)
+            comes = written.get(key)
+            yield f"#{assignment(key, _example(model, key, field))}" if comes is None else assignment(key, comes)
 
 
 def _about(model: type[Model], tag: str) -> Iterator[str]:

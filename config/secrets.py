@@ -69,8 +69,11 @@ def read_secret_command(command: str, environ: Mapping[str, str], *, timeout_sec
     name = (command.split() or [""])[0]
     hint = "run the secret command by hand as the user keepwatch runs as; it must print the secret and exit 0"
     try:
+        arguments = shlex.split(command)
+        if not arguments:
+            raise SecretError("cannot run the secret command: it is empty", hint)
         done = subprocess.run(
-            shlex.split(command),
+            arguments,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=dict(environ),

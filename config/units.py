@@ -6,6 +6,7 @@ know is an error that names the ones it does.
 
 import re
 from datetime import timedelta
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -41,7 +42,7 @@ def parse_size(text: object) -> int:
     if isinstance(text, str) and (match := _SIZE.fullmatch(text.strip())):
         number, unit = match.groups()
         if (unit or "B") in _BYTES:
-            return round(float(number) * _BYTES[unit or "B"])
+            return round(Decimal(number) * _BYTES[unit or "B"])
     raise ValueError(f"not a size; write a number and a unit: {', '.join(_BYTES)}, such as 20 MiB")
 
 
