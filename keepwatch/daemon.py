@@ -63,6 +63,7 @@ class Daemon:
         self._ticker.every(1, self._dispatch)
         self._ticker.every(int(bridge.EVERY.total_seconds()), self._judge_backups)
         self._ticker.every(5, self._tell_supervisors)
+        self._ticker.every(10, lambda: self._watch.keep_history(now()))
         self._show_backups()
         self._server.start()
         self._systemd.ready(f"page at {self._server.url}")

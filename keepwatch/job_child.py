@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import BinaryIO
 
 import psutil
 
@@ -29,27 +28,35 @@ _PROGRESS_EVERY_SECONDS = 0.5
 
 def main() -> int:
     """Carry out one order and return its exit code."""
-    order, settings, state_dir = _receive(sys.stdin.buffer)
+    order, settings, state_dir = _receive()
     logs.configure(settings.daemon.log_format)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     # `restic unlock` probes the process named in a lock with SIGHUP, which would kill a process without a handler.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    threading.Thread(target=_watch_lifeline, args=(sys.stdin.buffer, stop), daemon=True).start()
+    threading.Thread(target=_watch_lifeline, args=(stop,), daemon=True).start()
     _step_back()
     ending = carry_out(order, settings, StateDirectory(state_dir), clock=now, progress=_Reporter(), stop=stop)
     return ending.exit_code
 
 
-def _receive(pipe: BinaryIO) -> tuple[Order, Settings, Path]:
-    size = int.from_bytes(pipe.read(4), "big")
-    order, settings, state_dir = pickle.loads(pipe.read(size))  # noqa: S301 - written by the parent process
+def _receive() -> tuple[Order, Settings, Path]:
+    size = int.from_bytes(_read(4), "big")
+    order, settings, state_dir = pickle.loads(_read(size))  # noqa: S301 - written by the parent process
     return order, settings, Path(state_dir)
 
 
-def _watch_lifeline(pipe: BinaryIO, stop: threading.Event) -> None:
-    pipe.read(1)
+def _read(size: int) -> bytes:
+    """Read from the descriptor itself: a thread waiting in ``sys.stdin`` holds its lock over the workers' fork."""
+    data = b""
+    while len(data) < size and (more := os.read(0, size - len(data))):
+        data += more
+    return data
+
+
+def _watch_lifeline(stop: threading.Event) -> None:
+    _read(1)
     logging.getLogger(__name__).warning("daemon gone, stopping")
     stop.set()
 

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from keepwatch.view import CheckView, DutyView, JobView, RepositoryView, View
+from monitor.suppress import Kind
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Prometheus' text format, the version that every scraper reads."""
@@ -25,8 +26,6 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BACKUP_KINDS = ("full", "incremental")
 FIRING_STATES = ("firing", "recovering")
 FILE_STATES = ("new", "changed", "unmodified", "unreadable")
-SUPPRESSORS = ("acknowledgement", "dependency", "silence")
-"""Reasons that are always exported, at 0 when they hold nothing back; others appear when they do."""
 
 Build = Callable[[View], Iterable[Metric]]
 Row = tuple[Sequence[str], float | None]
@@ -183,7 +182,7 @@ def _alerts(view: View) -> Iterator[Metric]:
     yield gauge("keepwatch_alert_firing", "1 while it fires, silenced or not; 0 while pending or lately resolved.",
                 ("alertname", "severity", "entity"),
                 [((a.name, a.severity, a.entity), float(a.state in FIRING_STATES)) for a in view.alerts])  # fmt: skip
-    held = dict.fromkeys(SUPPRESSORS, 0)
+    held = {kind.value: 0 for kind in Kind}
     for reason, number in view.suppressed:
         kind = suppressor_kind(reason)
         held[kind] = held.get(kind, 0) + number

@@ -28,7 +28,6 @@ from config.jobs import JobSettings
 from config.secrets import SecretError
 from config.settings import Settings
 from config.units import format_duration, format_size
-from keepwatch.drill_run import drill
 from keepwatch.errors import KeepwatchError
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.repositories import open_repository
@@ -211,7 +210,6 @@ _KINDS: dict[str, Callable[[Work], Ending]] = {
     "forget": _forget,
     "verify": _verify,
     "prune": _prune,
-    "drill": drill,
 }
 
 

@@ -50,27 +50,25 @@ class Watch:
         self._counts: dict[str, list[int]] = {}
         self._windows: dict[Key, LoadWindow] = {}
         self._settings = settings
-        self.history = History(self._store.database)
+        self.history = History(self._store)
         self.pool = CheckPool(clock)
         self._engine = AlertEngine(
             self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
             evidence=self._evidence, zone=settings.daemon.zone,
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
-        self._actions = Actions(self._store, _policies(settings))
+        self._actions = Actions(self._store, clock())
         self._configure_pool()
 
     def reconfigure(self, settings: Settings, now: datetime) -> None:
         """Go by new settings."""
         self._settings = settings
-        policies = _policies(settings)
-        self._engine.reconfigure(policies, settings.notify, now)
+        self._engine.reconfigure(_policies(settings), settings.notify, now)
         self._delivery.notifiers = _notifiers(settings)
-        self._actions.policies = policies
         self._configure_pool()
 
     def evaluate(self, now: datetime, running: Mapping[Key, Progress | None]) -> bool:
-        """Take in what the pool has measured, advance alerts, and send what is owed. Return whether anything changed."""
+        """Take in what was measured, advance alerts, and send what is owed. Return whether anything changed."""
         results = self.pool.collect()
         transitions = self.take(results, now)
         posted = self._engine.tick(now, self._load_windows(running, now))
@@ -95,9 +93,16 @@ class Watch:
         self.history.add(results)
         transitions = self._engine.take(results, now)
         for transition in transitions:
-            alert = transition.alert
-            log.info("alert changed", extra={"alert": alert.title, "change": transition.change, "why": transition.reason})
+            fields = {"alert": transition.alert.title, "change": transition.change, "why": transition.reason}
+            log.info("alert changed", extra=fields)
         return bool(transitions)
+
+    def keep_history(self, now: datetime) -> None:
+        """Write the samples that have come in. A store that refuses costs nothing but their age."""
+        try:
+            self.history.flush(now)
+        except MonitorStoreError as error:
+            log.warning("history not written", extra={"reason": error})
 
     def problems(self) -> dict[str, str | None]:
         """What is wrong with this half itself, by part; None for a sound part."""
@@ -133,7 +138,8 @@ class Watch:
         """Give messages under way a moment, and close the store."""
         self.pool.stop()
         self._delivery.settle(5)
-        self.history.flush()
+        self._actions.close(self._clock())
+        self.keep_history(self._clock())
         self._file_systems.close()
         self._store.close()
 

@@ -1,0 +1,139 @@
+"""Commands about alerts: alerts, ack, silence.
+
+They write and read monitor.db; a running daemon sees it at its next tick, and it works just as well while none runs.
+"""
+
+import getpass
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from config.units import format_duration, parse_duration
+from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.output import ago, moment, note, print_json, print_table
+from keepwatch.clock import now
+from keepwatch.errors import UsageError
+from monitor.store import MonitorStore, NoSuchAlert
+from monitor.suppress import Matcher
+
+AuthorOption = Annotated[str, typer.Option("--author", help="Who you are.", default_factory=getpass.getuser)]
+CommentOption = Annotated[str, typer.Option("--comment", "-c", help="Why.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command, example in (
+        (alerts, "keepwatch alerts --log"),
+        (ack, "keepwatch ack 3f9c -c 'disk is ordered' --for 2d"),
+        (silence, "keepwatch silence check='root disk' --for 2h -c 'cleaning up'"),
+    ):
+        app.command(command.__name__, epilog=exit_status(example))(command)
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration option. Raises UsageError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is {error}") from None
+
+
+def alerts(
+    log: Annotated[bool, typer.Option("--log", help="The latest changes instead of what stands now.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """List the alerts: firing, pending, and those resolved within the last day."""
+    setup = Setup(config, state_dir)
+    zone = setup.settings.daemon.zone
+    store = MonitorStore(setup.state.monitor_db)
+    try:
+        if log:
+            entries = store.log(limit=200)
+            if as_json:
+                print_json(entries)
+                return
+            rows = [
+                (moment(e.at, zone), e.alert_id, e.change, e.severity.label, f"{e.check} {e.entity}".strip(), e.reason)
+                for e in entries
+            ]
+            print_table(("at", "id", "change", "severity", "check", "why"), rows, empty="nothing happened yet")
+            return
+        found = sorted(store.alerts(), key=lambda alert: (not alert.is_open, -alert.severity, alert.since))
+        owners = store.acknowledgements()
+        if as_json:
+            print_json([{"alert": alert, "acknowledgement": owners.get(alert.id)} for alert in found])
+            return
+        table = []
+        for alert in found:
+            owner = owners.get(alert.id)
+            who = f"acknowledged by {owner.author}" if owner and owner.covers(alert, now()) else ""
+            since = ago(alert.since, now())
+            table.append((alert.id, alert.state, alert.severity.label, alert.title, since, alert.message, who))
+        print_table(("id", "state", "severity", "alert", "since", "message", ""), table, empty="no alerts")
+    finally:
+        store.close()
+
+
+def ack(
+    alert: Annotated[str, typer.Argument(help="Its id or the beginning of it, or its name.")],
+    author: AuthorOption,
+    comment: CommentOption = "",
+    lasting: Annotated[str | None, typer.Option("--for", help="For how long; until it is over by default.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take the acknowledgement back.")] = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Take an alert on: repeats stop until it is over or gets worse."""
+    setup = Setup(config, state_dir)
+    store = MonitorStore(setup.state.monitor_db)
+    try:
+        if undo:
+            note("taken back" if store.unacknowledge(alert, now()) else "it was not acknowledged")
+            return
+        expires_at = now() + duration(lasting) if lasting else None
+        made = store.acknowledge(alert, author, comment, now(), expires_at)
+    except NoSuchAlert as error:
+        raise UsageError(str(error), hint=error.hint) from None
+    finally:
+        store.close()
+    print(f"{made.alert_id} is {author}'s")
+
+
+def silence(
+    author: AuthorOption,
+    matchers: Annotated[list[str] | None, typer.Argument(help="Such as check='root disk' or severity=~'warn.*'.")] = None,
+    comment: CommentOption = "",
+    lasting: Annotated[str, typer.Option("--for", help="For how long.")] = "2h",
+    expire: Annotated[int | None, typer.Option("--expire", help="End the silence of this number now.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> None:
+    """Hold back messages about matching alerts for a time; without matchers, list the silences."""
+    setup = Setup(config, state_dir)
+    zone = setup.settings.daemon.zone
+    store = MonitorStore(setup.state.monitor_db)
+    try:
+        if expire is not None:
+            if not store.expire_silence(expire, now()):
+                raise UsageError(f"no silence {expire} is active", hint="`keepwatch silence` lists them")
+            print(f"silence {expire} is over")
+        elif matchers:
+            made = store.add_silence(
+                [Matcher.parse(m) for m in matchers], author, comment, now(), now() + duration(lasting)
+            )
+            print(f"silence {made.id} until {moment(made.expires_at, zone)} ({format_duration(duration(lasting))})")
+        else:
+            found = store.silences(now())
+            if as_json:
+                print_json(found)
+                return
+            rows = [(s.id, str(s), s.author, s.comment, moment(s.expires_at, zone)) for s in found]
+            print_table(("id", "matchers", "author", "comment", "until"), rows, empty="no silences")
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    finally:
+        store.close()

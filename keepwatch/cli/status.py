@@ -1,0 +1,142 @@
+"""Commands that look: status, check.
+
+``status`` reads the stores, so it works whether the daemon runs or not; ``check`` measures here and now.
+"""
+
+from typing import Annotated
+
+import typer
+
+from backup.catalog import Catalog
+from config.units import format_duration
+from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.output import ago, note, print_json, print_table
+from keepwatch.clock import now
+from keepwatch.duties import duties_of
+from keepwatch.errors import UsageError
+from keepwatch.view import AlertView, CheckView, View
+from keepwatch.viewing import Viewer, WatchPart, read_backups
+from monitor.build import build_checks
+from monitor.check import run_check
+from monitor.probes.file_systems import FileSystems
+from monitor.result import Result, Status
+from monitor.store import MonitorStore
+
+_NAGIOS = {Status.OK: 0, Status.ABSENT: 0, Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}
+_WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.ABSENT, Status.OK)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command("status", epilog=exit_status("keepwatch status --json", "0 all is well; 1 something is not; 2 usage"))(
+        status
+    )
+    app.command(
+        "check",
+        epilog=exit_status("keepwatch check 'root disk'", "0 ok; 1 warning; 2 critical; 3 unknown, as Nagios plugins"),
+    )(check)
+
+
+def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> int:
+    """Show checks, alerts and jobs against their RPO and RTO, as last recorded."""
+    setup = Setup(config, state_dir)
+    view = _recorded_view(setup)
+    runs = setup.state.is_locked("daemon")
+    if as_json:
+        print_json({"daemon_running": runs, "view": view})
+    else:
+        if not runs:
+            note("the daemon does not run; this is what was last recorded")
+        _print_view(view)
+    firing = any(alert.state in ("firing", "recovering") for alert in view.alerts)
+    return 1 if firing or not runs else 0
+
+
+def _recorded_view(setup: Setup) -> View:
+    settings = setup.settings
+    store = MonitorStore(setup.state.monitor_db)
+    try:
+        statuses = store.statuses()
+        owners = store.acknowledgements()
+        watch = WatchPart(
+            checks=tuple(
+                CheckView(name, entity, _type_of(setup, name), found, "", None)
+                for (name, entity), found in sorted(statuses.items())
+            ),
+            alerts=tuple(
+                AlertView(
+                    a.id, a.name, a.check, a.entity, a.severity.label, a.state.value, a.since, a.message,
+                    acknowledged_by=owners[a.id].author if a.id in owners else None, resolved_at=a.resolved_at,
+                )
+                for a in store.alerts()
+            ),
+        )  # fmt: skip
+    finally:
+        store.close()
+    with Catalog(setup.state.backup_db) as catalog:
+        duties = tuple(duties_of(settings, now(), settings.daemon.zone))
+        backups = read_backups(catalog, settings, duties, catalog.standings(), {})
+    viewer = Viewer(settings, now(), now)
+    viewer.put(watch=watch, backups=backups)
+    return viewer.view()
+
+
+def _type_of(setup: Setup, name: str) -> str:
+    return next((check.type for check in setup.settings.checks if check.name == name), "backup")
+
+
+def _print_view(view: View) -> None:
+    rows = [
+        (alert.state, alert.severity, f"{alert.check} {alert.entity}".strip(), ago(alert.since, view.made_at), alert.message)
+        for alert in view.alerts
+        if alert.state != "resolved"
+    ]
+    print_table(("ALERTS", "severity", "check", "since", "message"), rows, empty="no alerts")
+    jobs = []
+    for job in view.jobs:
+        drill = job.last_drill
+        saved = max((d.last_success_at for d in job.duties if d.kind != "drill" and d.last_success_at), default=None)
+        jobs.append(
+            (
+                job.name,
+                ago(saved, view.made_at),
+                format_duration(job.rpo_seconds) if job.rpo_seconds else "-",
+                f"{drill.verdict} {ago(drill.ended_at, view.made_at)}" if drill else "never drilled",
+                format_duration(drill.rto_seconds) if drill and drill.rto_seconds is not None else "-",
+                format_duration(job.rto_seconds) if job.rto_seconds else "-",
+            )
+        )
+    print_table(("JOBS", "saved", "RPO", "drill", "measured RTO", "RTO"), jobs, empty="no jobs")
+    checks = [(check.check, check.entity, check.status.label) for check in view.checks]
+    print_table(("CHECKS", "entity", "status"), checks, empty="no check has run yet")
+
+
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which checks; all by default.")] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> int:
+    """Run checks once, now, and print what they find; nothing is recorded and nobody is told."""
+    setup = Setup(config, state_dir)
+    known = {settings.name: settings for settings in setup.settings.checks}
+    for name in names or []:
+        if name not in known:
+            raise UsageError(f"no check is named {name}", hint=f"configured: {', '.join(known) or 'none'}")
+    file_systems = FileSystems()
+    try:
+        chosen = [known[name] for name in names] if names else list(known.values())
+        results = [r for c in build_checks(chosen, file_systems=file_systems, clock=now) for r in run_check(c, {}, now)]
+    finally:
+        file_systems.close()
+    if as_json:
+        print_json(results)
+    else:
+        for result in results:
+            print(f"{result.status.label.upper():9}{_subject(result)}: {result.message}")
+    worst = min((result.status for result in results), key=_WORST_FIRST.index, default=Status.OK)
+    return _NAGIOS[worst]
+
+
+def _subject(result: Result) -> str:
+    return f"{result.check} [{result.entity}]" if result.entity else result.check
