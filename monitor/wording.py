@@ -5,7 +5,6 @@ Pure text: it neither judges nor measures. ``subject`` is what the check is abou
 
 from collections.abc import Mapping, Sequence
 
-from config.threshold import Threshold
 from config.units import format_duration, format_size
 from monitor.judge import Breach, held_by
 from monitor.result import Reading
@@ -97,8 +96,5 @@ def one_line(text: str, limit: int = 500) -> str:
 def _against_bound(breach: Breach) -> str:
     if not breach.held:
         return f"{breach.status.label} at {breach.bound.raise_.written}"
-    return f"{breach.status.label} until {_condition(held_by(breach.bound, breach.reading).opposite(), breach.reading.unit)}"
-
-
-def _condition(threshold: Threshold, unit: str) -> str:
-    return f"{threshold.op} {format_value(threshold.bound, unit)}"
+    fine = held_by(breach.bound, breach.reading).opposite()
+    return f"{breach.status.label} until {fine.op} {format_value(fine.bound, breach.reading.unit)}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from monitor.result import Reading
 
-_ITEM = re.compile(r"\s*(?:'((?:[^']|'')+)'|([^\s'=][^=']*?))=(\S*)")
+_WORD = re.compile(r"\S*")
 _VALUE = re.compile(r"([-+]?(?:\d+(?:[.,]\d*)?|[.,]\d+)(?:[eE][-+]?\d+)?)([^\d\s]*)")
 _UNITS: dict[str, tuple[str, float]] = {
     "": ("number", 1),
@@ -61,25 +61,47 @@ def parse_perfdata(data: str) -> tuple[tuple[Reading, ...], tuple[str, ...]]:
     """
     readings: dict[str, Reading] = {}
     faults: list[str] = []
+    data = data.strip()
     at = 0
-    while data[at:].strip():
-        item = _ITEM.match(data, at)
-        if item is None:
-            piece = data[at:].split(maxsplit=1)[0]
-            faults.append(piece)
-            at = data.index(piece, at) + len(piece)
-            continue
-        at = item.end()
-        label = (item[1].replace("''", "'") if item[1] else item[2]).strip()
-        reading = _reading(label, item[3].split(";", 1)[0])
+    while at < len(data):
+        label, value, end = _item(data, at)
+        reading = _reading(label, value.split(";", 1)[0]) if label else None
         if reading is None:
-            faults.append(item[0].strip())
+            faults.append(data[at:end].strip())
         elif len(readings) == MOST_READINGS:
             faults.append(f"more than {MOST_READINGS} values")
             break
         else:
             readings.setdefault(label, reading)
+        at = end
+        while at < len(data) and data[at].isspace():
+            at += 1
     return tuple(readings.values()), tuple(faults)
+
+
+def _item(data: str, at: int) -> tuple[str, str, int]:
+    """Return the label (empty for a piece that is no item), the value and the end of what starts at ``at``.
+
+    Each character is looked at a fixed number of times, however broken the text is.
+    """
+    if data[at] == "'":
+        closing = data.find("'", at + 1)
+        while closing >= 0 and data[closing + 1 : closing + 2] == "'":
+            closing = data.find("'", closing + 2)
+        if closing < 0:
+            return "", "", len(data)
+        label, equals = data[at + 1 : closing].replace("''", "'"), closing + 1
+    else:
+        equals = data.find("=", at)
+        if equals < 0:
+            return "", "", len(data)
+        label = data[at:equals]
+    value = _WORD.match(data, equals)
+    assert value
+    end = max(value.end(), at + 1)
+    if not value[0].startswith("="):
+        return "", "", end
+    return label.strip(), value[0][1:], end
 
 
 def _reading(label: str, written: str) -> Reading | None:
