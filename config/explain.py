@@ -74,6 +74,10 @@ def explain(error: ErrorDetails, document: Document) -> Problem:
         case "value_error":
             problem = str(context["error"])
             value = None if isinstance(value, dict | list) else value  # the whole is judged there, not its kind
+        case "list_type" if isinstance(value, dict):
+            problem = f"is a list of tables; write [[{keys[-1]}]]"
+        case "model_type" | "dict_type" if isinstance(value, list):
+            problem = f"is one table; write [{keys[-1]}]"
         case kind:
             wording = _WORDING.get(kind)
             problem = wording.format(**context) if wording else error["msg"].replace("Input should", "must")

@@ -35,6 +35,21 @@ def models_in(annotation: Any) -> list[type[Model]]:
     return [annotation] if isinstance(annotation, type) and issubclass(annotation, Model) else []
 
 
+def models_of(annotation: Any) -> list[type[Model]]:
+    """Return every model that can stand in a type or anywhere below it."""
+    found: dict[type[Model], None] = {}
+    ahead = [annotation]
+    while ahead:
+        here = ahead.pop()
+        if isinstance(here, type) and issubclass(here, Model):
+            if here not in found:
+                found[here] = None
+                ahead += [field.annotation for field in here.model_fields.values()]
+        else:
+            ahead += get_args(here)
+    return list(found)
+
+
 def tag_of(model: type[Model]) -> str | None:
     """Return the ``type`` that chooses this model, where there is a choice."""
     tag = model.model_fields.get("type")

@@ -3,14 +3,18 @@
 Found once, before loading, and handed down as a value, so that loading stays a function of its arguments.
 """
 
+import logging
 import os
 import socket
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import tzlocal
+
+log = logging.getLogger(__name__)
 
 STATE_DIR_VARIABLE = "KEEPWATCH_STATE_DIR"
 
@@ -40,9 +44,13 @@ def default_state_dir(environ: Mapping[str, str], *, root: bool) -> Path:
 
 
 def _timezone() -> str:
+    """Return the machine's zone by name; UTC, said in the log, where it has none that everybody knows."""
     try:
-        name = str(tzlocal.get_localzone_name())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # tzlocal warns where it has to guess
+            name = str(tzlocal.get_localzone_name())
         ZoneInfo(name)
-    except (LookupError, ValueError, OSError, ZoneInfoNotFoundError):
+    except (LookupError, ValueError, OSError, ZoneInfoNotFoundError, UserWarning) as error:
+        log.warning('event=timezone_unknown using=UTC reason="%s" hint="set timezone in [daemon]"', error)
         return "UTC"
     return name

@@ -1,14 +1,25 @@
 """Every fault an operator can write, planted, is reported with its line, in words that say what would be right."""
 
 import re
+import tomllib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
+import tomli_w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from config.explain import FORMS
-from config.problems import Problem
+from config.fields import key_of, models_of
+from config.loading import load
+from config.machine import Machine
+from config.problems import ConfigProblems, Problem
+from config.sample import sample
 from config.settings import Settings
+
+MACHINE = Machine("erp-1", "Europe/Berlin", Path("/var/lib/keepwatch"))
 
 Write = Callable[..., Path]
 Find = Callable[[Path], list[Problem]]
@@ -63,6 +74,8 @@ FAULTS = [
     # what is written; line, path, problem (a regular expression), value
     ('name = "x"', 1, "name", "unknown key; known are daemon, web, repositories, jobs, checks", None),
     ('daemon = "x"', 1, "daemon", "must be a table", '"x"'),
+    ('[notify]\nname = "a"', 1, "notify", r"is a list of tables; write \[\[notify\]\]", "a table"),
+    ("[[web]]", 1, "web", r"is one table; write \[web\]", "a list"),
     ("[daemon]\nhost = 5", 2, "daemon.host", "must be text in quotes", "5"),
     ('[daemon]\nmax_parallel_jobs = "3"', 2, "daemon.max_parallel_jobs", "must be a whole number", '"3"'),
     ("[daemon]\nmax_parallel_jobs = true", 2, "daemon.max_parallel_jobs", "must be a whole number", "true"),
@@ -170,3 +183,54 @@ def test_every_pattern_of_the_models_is_told_in_words() -> None:
 
     own_types = {r"^\s*(>=|<=|==|!=|>|<).+$", r"^(\d+(\.\d+)?\s*(ms|[smhdwy])\s*)+$"}  # they raise their own words
     assert patterns(Settings.json_schema()) - own_types <= set(FORMS)
+
+
+KNOWN = sorted({key_of(name, field) for model in models_of(Settings) for name, field in model.model_fields.items()})
+PLAUSIBLE = ["local", "a", "> 85%", "every 1h", "daily 02:00", "5m", "/r", "disk", "cpu", "files", "${NONE}", "", "x"]
+anything = st.recursive(
+    st.one_of(st.sampled_from(PLAUSIBLE), st.integers(-1, 99), st.booleans(), st.floats(), st.datetimes()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KNOWN), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def damaged(data: object, draw: st.DrawFn) -> object:
+    """Walk down a random way and put anything there: in place of what is, or beside it."""
+    if isinstance(data, dict | list) and data and draw(st.integers(0, 4)):
+        key = draw(st.sampled_from(list(data) if isinstance(data, dict) else range(len(data))))
+        data[key] = damaged(data[key], draw)
+        return data
+    if isinstance(data, dict) and draw(st.booleans()):
+        data[draw(st.sampled_from(KNOWN))] = draw(anything)
+        return data
+    return draw(anything)
+
+
+@st.composite
+def damaged_configurations(draw: st.DrawFn) -> object:
+    data: object = tomllib.loads(sample_with_everything())
+    for _ in range(draw(st.integers(1, 4))):
+        data = damaged(data, draw)
+    return data
+
+
+@cache
+def sample_with_everything() -> str:
+    """The sample with every commented example in force, as far as they stand beside each other."""
+    text = re.sub(r"^#(?! )", "", sample(MACHINE.state_dir), flags=re.MULTILINE)
+    return re.sub(r"# Every check may have:.*?(?=\n\n)", "", text, flags=re.DOTALL)
+
+
+@given(damaged_configurations())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+def test_whatever_is_written_is_loaded_or_told_with_lines_never_a_crash(tmp_path: Path, data: object) -> None:
+    path = tmp_path / "keepwatch.toml"
+    text = tomli_w.dumps(data if isinstance(data, dict) else {"checks": data})
+    path.write_text(text, encoding="utf-8")
+    try:
+        load(path, environ={}, machine=MACHINE)
+    except ConfigProblems as found:
+        for problem in found.problems:
+            assert problem.line is not None
+            assert 1 <= problem.line <= max(text.count("\n"), 1)
+            assert "input" not in problem.problem.lower(), "pydantic's words, not an operator's"

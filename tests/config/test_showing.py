@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from config import default
 from config.checks import READINGS, CheckBase, CheckSettings, main_reading
-from config.fields import key_of, models_in, tag_of
+from config.fields import key_of, models_in, models_of, tag_of
 from config.loading import load, load_document
 from config.machine import Machine
 from config.model import Model
@@ -56,18 +56,7 @@ environment = { PGPASSWORD = "hunter2hunter2" }
 
 
 def every_model() -> list[type[Model]]:
-    found: list[type[Model]] = []
-
-    def visit(annotation: Any) -> None:
-        for model in models_in(annotation):
-            if model not in found:
-                found.append(model)
-                for field in model.model_fields.values():
-                    visit(field.annotation)
-        for part in getattr(annotation, "__args__", ()):
-            visit(part)
-
-    visit(Settings)
+    found = models_of(Settings)
     assert len(found) > 20
     return found
 
