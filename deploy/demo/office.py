@@ -48,7 +48,7 @@ class Importer:
     def start(self) -> None:
         """Start it, unless it runs."""
         if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE)
+            self._process = subprocess.Popen(self.command, stdin=subprocess.PIPE, start_new_session=True)
 
     def die(self) -> None:
         """Let it die without warning."""

@@ -162,7 +162,7 @@ def test_the_portal_closes_and_opens_and_the_gateway_falls_ill_and_recovers(offi
         assert answer.read() == b"ready"
 
 
-@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise looks for it, and does without
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # apprise does without
 def test_the_desk_shows_what_apprise_delivers(office: Any) -> None:
     import apprise  # it takes a second, and only this test pays
 
