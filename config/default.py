@@ -6,12 +6,12 @@ It promises nothing that the machine may not have: probes without hardware repor
 
 from pathlib import Path
 
-import tomli_w
+from config.writing import inline
 
 REPOSITORY = "repository"
 PASSWORD_FILE = "repository.password"  # noqa: S105 - a file's name
-COPIES = "copies"
 SCRATCH = "scratch"
+LOCKS = "locks"
 """Names below the state directory."""
 
 _TEXT = """\
@@ -41,6 +41,7 @@ type = "cpu"
 every = "10s"
 warning = { raise = "> 90%", clear = "< 75%" }
 for = "15m"
+runbook = "cpu"
 
 [[checks]]
 name = "load"
@@ -49,6 +50,7 @@ every = "10s"
 warning = "> 2"
 critical = "> 8"
 for = "15m"
+runbook = "load"
 
 [[checks]]
 name = "memory"
@@ -57,6 +59,7 @@ every = "10s"
 warning = { raise = "> 90%", clear = "< 80%" }
 critical = { raise = "> 97%", clear = "< 90%" }
 for = "15m"
+runbook = "memory"
 
 [[checks]]
 name = "swap"
@@ -64,6 +67,7 @@ type = "swap"
 every = "10s"
 warning = { raise = "> 80%", clear = "< 70%" }
 for = "15m"
+runbook = "swap"
 
 [[checks]]
 name = "root disk"
@@ -81,6 +85,7 @@ type = "disk_io"
 every = "10s"
 warning = "> 95%"
 for = "30m"
+runbook = "disk-io"
 
 [[checks]]
 name = "network"
@@ -88,6 +93,7 @@ type = "network"
 every = "10s"
 warning = "> 1%"
 for = "1h"
+runbook = "network"
 
 [[checks]]
 name = "temperature"
@@ -96,17 +102,20 @@ every = "10s"
 warning = { reading = "share_of_critical", raise = "> 90%" }
 critical = { reading = "share_of_critical", raise = ">= 100%", clear = "< 95%" }
 for = "1m"
+runbook = "temperature"
 
 [[checks]]
 name = "fans"
 type = "fans"
 every = "10s"
+runbook = "fans"
 
 [[checks]]
 name = "uptime"
 type = "uptime"
 every = "10s"
 warning = { raise = "< 10m", clear = "> 10m" }
+runbook = "restarted"
 
 [[checks]]
 name = "processes"
@@ -114,6 +123,7 @@ type = "processes"
 every = "10s"
 warning = { reading = "zombies", raise = "> 50", clear = "< 20" }
 for = "15m"
+runbook = "processes"
 
 [[checks]]
 name = "file descriptors"
@@ -122,13 +132,14 @@ every = "10s"
 warning = "> 70%"
 critical = "> 90%"
 for = "5m"
+runbook = "file-descriptors"
 """
 
 
 def text(state_dir: Path) -> str:
     """Return the default as TOML text for a state directory."""
     anchored = _as_pattern(state_dir)
-    left_out = (f"{REPOSITORY}/", f"{SCRATCH}/", PASSWORD_FILE, "*.lock", "*.db", "*.db-wal", "*.db-shm")
+    left_out = (f"{REPOSITORY}/", f"{SCRATCH}/", f"{LOCKS}/", PASSWORD_FILE, "*.lock", "*.db", "*.db-wal", "*.db-shm")
     values = {
         "@repository@": str(state_dir / REPOSITORY),
         "@password_file@": str(state_dir / PASSWORD_FILE),
@@ -137,14 +148,10 @@ def text(state_dir: Path) -> str:
     }
     filled = _TEXT
     for mark, value in values.items():
-        filled = filled.replace(mark, _as_toml(value))
+        filled = filled.replace(mark, inline(value))
     return filled
 
 
 def _as_pattern(path: Path) -> str:
     r"""Escape what gitignore patterns would read as wildcards (gitignore(5): ``* ? [ \``)."""
     return "".join(f"\\{letter}" if letter in "*?[\\" else letter for letter in str(path))
-
-
-def _as_toml(value: object) -> str:
-    return tomli_w.dumps({"value": value}).partition("= ")[2].strip()

@@ -104,8 +104,15 @@ def test_the_embedded_default_watches_backs_up_and_drills() -> None:
 def test_the_embedded_default_leaves_out_what_changes_under_it_and_what_opens_it() -> None:
     exclude = load(None, environ={}, machine=MACHINE).jobs["system"].source.exclude
     assert {name.removeprefix("/var/lib/keepwatch/") for name in exclude} == {
-        "repository/", "scratch/", "repository.password", "*.lock", "*.db", "*.db-wal", "*.db-shm",
+        "repository/", "scratch/", "locks/", "repository.password", "*.lock", "*.db", "*.db-wal", "*.db-shm",
     }  # fmt: skip
+
+
+def test_every_runbook_that_the_embedded_default_names_is_there() -> None:
+    runbooks = Path(__file__).resolve().parents[2] / "deploy" / "runbooks"
+    for check in load(None, environ={}, machine=MACHINE).checks:
+        assert check.runbook
+        assert (runbooks / f"{check.runbook}.md").is_file(), check.name
 
 
 def test_a_state_directory_with_odd_letters_survives_patterns_and_quoting(tmp_path: Path) -> None:
