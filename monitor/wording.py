@@ -67,7 +67,7 @@ def describe(check_type: str, subject: str, readings: Sequence[Reading], breach:
         line += f", {_against_bound(breach)}"
     by_name = {reading.name: reading for reading in readings if reading.name != about.name}
     for name, words in _BESIDE.get(check_type, ()):
-        if name in by_name and (by_name[name].value or by_name[name].unit == "bytes"):
+        if name in by_name and (by_name[name].value or name == "free_bytes"):
             line += "" if words.startswith(" ") else ", "
             line += words.format(value=format_value(by_name[name].value, by_name[name].unit))
     return line

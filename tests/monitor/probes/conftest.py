@@ -1,11 +1,17 @@
-"""Edges for probes: time that passes when told, and a /proc that holds what is written into it."""
+"""Edges for probes: time that passes when told, a /proc that holds what is written into it, certificates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from monitor.probes.sampling import Timing
 from monitor.result import Measurement
@@ -82,3 +88,33 @@ def values() -> Callable[[Measurement], dict[str, float]]:
         }
 
     return by_name
+
+
+def self_signed(not_before: datetime, not_after: datetime) -> tuple[bytes, bytes]:
+    """Return a certificate for localhost and 127.0.0.1, and its key, both PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), not_before, not_after)
+    certificate = (
+        builder.add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM), secret
+
+
+@pytest.fixture
+def certificate_file(tmp_path: Path) -> Callable[[float], Path]:
+    """Write a self-signed certificate that has ``days_left`` days, with its key, into one file."""
+
+    def write(days_left: float) -> Path:
+        now = datetime.now(UTC)
+        path = tmp_path / f"certificate {days_left}.pem"
+        path.write_bytes(b"".join(self_signed(now - timedelta(days=90), now + timedelta(days=days_left))))
+        return path
+
+    return write
