@@ -16,7 +16,7 @@ from pathlib import Path
 
 from backup.archiver import backup
 from backup.catalog import Catalog, CatalogError, SnapshotRow
-from backup.errors import BackupError, Interrupted
+from backup.errors import BackupError, Interrupted, RepositoryMissing
 from backup.forget import all_together, execute_forget, plan_forget
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
@@ -59,9 +59,20 @@ class Work:
         return self.settings.jobs[self.order.job]
 
     def open(self, *, may_create: bool = False) -> Repository:
-        """Open the order's repository."""
-        settings = self.settings.repositories[self.order.repository]
-        return open_repository(settings, clock=self.clock, may_create=may_create)
+        """Open the order's repository; make it only where none was ever seen.
+
+        A repository that was there and is gone may be an unmounted disk: a new one in its place would hide that.
+        """
+        name = self.order.repository
+        settings, seen = self.settings.repositories[name], name in self.catalog.repositories()
+        try:
+            return open_repository(settings, clock=self.clock, may_create=may_create and not seen)
+        except RepositoryMissing as error:
+            if seen:
+                error.hint = (
+                    "it was there before: is its disk mounted? To begin anew on purpose, give it another name or url"
+                )
+            raise
 
 
 def carry_out(
@@ -263,7 +274,7 @@ def _run_hook(command: str, work: Work, when: str, environment: dict[str, str] |
     names = {"KEEPWATCH_JOB": work.order.job, "KEEPWATCH_KIND": work.order.kind, **(environment or {})}
     try:
         done = subprocess.run(
-            command, shell=True, env=os.environ | names, timeout=_HOOK_SECONDS, check=False,
+            ["/bin/sh", "-c", command], env=os.environ | names, timeout=_HOOK_SECONDS, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

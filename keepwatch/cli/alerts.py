@@ -104,7 +104,7 @@ def ack(
 
 def silence(
     author: AuthorOption,
-    matchers: Annotated[list[str] | None, typer.Argument(help="Such as check='root disk' or severity=~'warn.*'.")] = None,
+    matchers: Annotated[list[str] | None, typer.Argument(help="Such as check='root disk'.", show_default=False)] = None,
     comment: CommentOption = "",
     lasting: Annotated[str, typer.Option("--for", help="For how long.")] = "2h",
     expire: Annotated[int | None, typer.Option("--expire", help="End the silence of this number now.")] = None,

@@ -11,7 +11,7 @@ from backup.errors import BackupError
 from config.problems import ConfigProblems
 from config.secrets import SecretError
 from keepwatch import __version__
-from keepwatch.cli import alerts, backups, configure, daemon_command, drills, repository, status
+from keepwatch.cli import alerts, backups, configure, daemon_command, repository, status
 from keepwatch.cli.output import complain
 from keepwatch.errors import KeepwatchError
 from monitor.store import MonitorStoreError
@@ -26,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for module in (daemon_command, status, alerts, backups, drills, repository):
+for module in (daemon_command, status, alerts, backups, repository):
     module.register(app)
 app.add_typer(configure.app, name="config")
 

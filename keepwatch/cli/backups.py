@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
+from backup.catalog import Catalog
 from backup.restorer import execute_restore, plan_restore
+from config.units import format_duration, format_size
 from keepwatch.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -25,20 +27,24 @@ from keepwatch.cli.options import (
 from keepwatch.cli.output import ProgressPrinter, complain, note, print_json
 from keepwatch.cli.repository import LOCK_WAIT, open_chosen
 from keepwatch.clock import now
+from keepwatch.errors import UsageError
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.runs import carry_out
 
 JobsArgument = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Which jobs; all by default.")]
+DetachOption = Annotated[bool, typer.Option("--detach", help="Let the running daemon do it.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
-_CODES = "0 done; 1 failed; 2 usage or configuration; 3 partial; 10 no repository; 11 locked; 12 wrong password; 130 interrupted"
+_CODES = (
+    "0 done; 1 failed; 2 usage or configuration; 3 partial; 10 no repository; 11 locked; 12 wrong password;"
+    " 130 interrupted"
+)
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command("backup", epilog=exit_status("keepwatch backup documents --full", _CODES))(backup)
-    app.command("restore", epilog=exit_status("keepwatch restore latest --target /tmp/back --include /etc/ssh", _CODES))(
-        restore
-    )
+    example = "keepwatch restore latest --target /tmp/back --include /etc/ssh"
+    app.command("restore", epilog=exit_status(example, _CODES))(restore)
 
 
 @contextmanager
@@ -81,6 +87,17 @@ def run_orders(setup: Setup, orders: list[Order], *, quiet: bool, as_json: bool)
     return max((ending.exit_code for _, ending in endings), default=0)
 
 
+def hand_over(setup: Setup, orders: list[Order]) -> int:
+    """Leave the orders to the running daemon. Raises UsageError when none runs."""
+    if not setup.state.is_locked("daemon"):
+        raise UsageError("no daemon runs that could do it", hint="leave --detach out to do it here and now")
+    with Catalog(setup.state.backup_db) as catalog:
+        for order in orders:
+            catalog.request(*order.key, now=now())
+    note("handed over to the daemon; the page and `keepwatch status` show what becomes of it")
+    return 0
+
+
 def _tell(order: Order, ending: Ending) -> None:
     line = f"{order.job or order.repository}: {order.kind} {ending.outcome}: {ending.message}"
     if ending.exit_code in (0, 3):
@@ -94,6 +111,7 @@ def _tell(order: Order, ending: Ending) -> None:
 def backup(
     jobs: JobsArgument = None,
     full: Annotated[bool, typer.Option("--full", help="Read every byte, changed or not.")] = False,
+    detach: DetachOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
@@ -107,6 +125,8 @@ def backup(
         for job in setup.jobs(jobs)
         for repository in setup.settings.jobs[job].repositories
     ]
+    if detach:
+        return hand_over(setup, orders)
     return run_orders(setup, orders, quiet=quiet, as_json=as_json)
 
 
@@ -139,17 +159,20 @@ def restore(
         with stop_on_signal() as stop:
             try:
                 report = execute_restore(
-                    opened,
                     plan,
-                    progress=lambda p: printer(Progress("restoring", p.bytes, plan.bytes, p.files, plan.files)),
-                    stop=stop,
+                    opened,
+                    progress=lambda p: printer(
+                        Progress("restoring", p.bytes, p.bytes_expected, p.files, p.files_expected)
+                    ),
+                    stop=stop.is_set,
                 )
             finally:
                 printer.close()
     if as_json:
         print_json(report)
     else:
-        print(report)
+        done, took = format_size(report.bytes), format_duration(report.took_seconds)
+        print(f"{report.files} files in {report.folders} folders, {done}, restored to {target} in {took}")
         for problem in report.problems:
-            complain(str(problem))
+            complain(f"{problem.path}: {problem.reason}")
     return 3 if report.problems else 0

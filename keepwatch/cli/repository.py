@@ -3,13 +3,14 @@
 They work on any restic repository, configured or given by ``--repository-url`` and ``--password-file``.
 """
 
-from collections import Counter
 from datetime import UTC, timedelta, tzinfo
 from typing import Annotated
 
 import typer
 
-from backup.forget import execute_forget, plan_forget
+from backup.catalog import Catalog
+from backup.forget import all_together, execute_forget, plan_forget
+from backup.listing import walk
 from backup.lock import execute_unlock, plan_unlock
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
@@ -30,6 +31,7 @@ from keepwatch.cli.options import (
 from keepwatch.cli.output import moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.repositories import open_repository
+from keepwatch.runs import proven_snapshots, remember
 
 _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repository; 11 locked; 12 wrong password"
 LOCK_WAIT = timedelta(minutes=1)
@@ -103,8 +105,6 @@ def ls(
     state_dir: StateOption = None,
 ) -> None:
     """List the files of a snapshot."""
-    from backup.listing import walk
-
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
     with opened.lock(retry_for=LOCK_WAIT):
@@ -157,31 +157,29 @@ def forget(
         if settings.keep is None or name not in settings.repositories:
             note(f"{job_name}: no keep policy for {name}, everything stays")
             continue
-        forget_job(setup, opened, job_name, name, dry_run=dry_run, as_json=as_json)
+        _forget_job(setup, opened, job_name, name, dry_run=dry_run, as_json=as_json)
 
 
-def forget_job(setup: Setup, opened: Repository, job: str, repository: str, *, dry_run: bool, as_json: bool) -> None:
+def _forget_job(setup: Setup, opened: Repository, job: str, name: str, *, dry_run: bool, as_json: bool) -> None:
     """Plan, show and, unless ``dry_run``, drop the snapshots of one job."""
-    from keepwatch.runs import proven_snapshots
-
-    with opened.lock(exclusive=not dry_run, retry_for=LOCK_WAIT):
-        zone = setup.settings.daemon.zone
+    zone = setup.settings.daemon.zone
+    with Catalog(setup.state.backup_db) as catalog, opened.lock(exclusive=not dry_run, retry_for=LOCK_WAIT):
         plan = plan_forget(
-            opened, setup.settings.jobs[job].keep, now(), tags=[f"job:{job}"], zone=zone,
-            proven=proven_snapshots(setup.state, repository),
+            opened, setup.settings.jobs[job].keep, now(), tags=[f"job:{job}"], group_by=all_together, zone=zone,
+            proven=proven_snapshots(catalog, name),
         )  # fmt: skip
         if as_json:
             print_json(plan)
         else:
-            rows = [
-                ("keep" if d.keep else "forget", d.snapshot.id[:8], moment(d.snapshot.time, zone), ", ".join(d.reasons))
-                for d in plan.decisions
-            ]
+            rows = []
+            for decision in (decision for group in plan.groups for decision in group.decisions):
+                what, snapshot = "keep" if decision.keep else "forget", decision.snapshot
+                rows.append((what, snapshot.short_id, moment(snapshot.time, zone), ", ".join(decision.reasons)))
             print_table((job, "id", "taken", "why"), rows, empty=f"{job}: no snapshots yet")
         if not dry_run:
-            execute_forget(opened, plan)
-            counts = Counter(d.keep for d in plan.decisions)
-            note(f"{job}: {counts[False]} forgotten, {counts[True]} kept")
+            removed = execute_forget(opened, plan)
+            remember(opened, name, catalog, now)
+            note(f"{job}: {len(removed)} forgotten, {len(plan.kept)} kept")
 
 
 def prune(
@@ -217,7 +215,11 @@ def unlock(
     """Remove locks that crashed programs left behind."""
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
-    plan = plan_unlock(opened, remove_all=remove_all)
-    print(plan)
+    table = opened.lock_table()
+    plan = plan_unlock(table, everything=remove_all)
+    for lock, reason in plan.removed:
+        print(f"{'would remove' if dry_run else 'removed'} {lock}: {reason}")
+    for lock in plan.kept:
+        print(f"kept {lock}: it is in use")
     if not dry_run:
-        execute_unlock(opened, plan)
+        execute_unlock(table, plan)

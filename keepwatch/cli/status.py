@@ -87,9 +87,9 @@ def _type_of(setup: Setup, name: str) -> str:
 
 def _print_view(view: View) -> None:
     rows = [
-        (alert.state, alert.severity, f"{alert.check} {alert.entity}".strip(), ago(alert.since, view.made_at), alert.message)
-        for alert in view.alerts
-        if alert.state != "resolved"
+        (a.state, a.severity, f"{a.check} {a.entity}".strip(), ago(a.since, view.made_at), a.message)
+        for a in view.alerts
+        if a.state != "resolved"
     ]
     print_table(("ALERTS", "severity", "check", "since", "message"), rows, empty="no alerts")
     jobs = []
@@ -112,7 +112,7 @@ def _print_view(view: View) -> None:
 
 
 def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which checks; all by default.")] = None,
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which ones; all by default.")] = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
