@@ -30,13 +30,15 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
-    "backup/crew.py": "forks workers: hashing, compressing and sealing need every core, which one interpreter cannot use",
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",
     "monitor/probes/command.py": "operators' own plugins are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
+    "keepwatch/runs.py": "hooks of a job are the operator's programs",
+    "monitor/actions.py": "on_critical runs the operator's program",
+    "monitor/notify.py": "Apprise lives in a child, so that its memory goes back after each message",
 }
 MAX_LINES = 500
 NOT_IN_THE_DAEMON = ("boto3", "botocore", "cryptography", "zstandard", "fastcdc", "apprise", "typer", "rich")
