@@ -6,7 +6,7 @@ through a name of its own that points here. Errors are pages without tracebacks;
 
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -25,7 +25,8 @@ from keepwatch.web.page import STATIC, PageRenderer
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
+        "default-src 'self'; img-src 'self' data:; object-src 'none';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -67,9 +68,6 @@ def create_app(
     async def exposition(_: Request) -> Response:
         return Response(figures.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
-    async def healthy(_: Request) -> Response:
-        return PlainTextResponse("keepwatch is alive\n")
-
     async def ready(_: Request) -> Response:
         reason = not_ready() or waiting_for_checks(view())
         return PlainTextResponse(f"not ready: {reason}\n" if reason else "keepwatch is ready\n", 503 if reason else 200)
@@ -80,16 +78,10 @@ def create_app(
     async def part(_: Request, name: str) -> Response:
         return Response(dump(part_as_json(view(), name)), media_type="application/json")
 
-    async def static(request: Request) -> Response:
-        found = STATIC.get(request.path_params["name"])
-        if found is None:
-            raise HTTPException(404)
-        return Response(found.content, media_type=found.media_type)
-
     async def failed(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        headers = error.headers if isinstance(error, HTTPException) else None
-        return _error(request, status, headers, shown)
+        if isinstance(error, HTTPException):
+            return _error(request, error.status_code, error.headers, shown)
+        return _error(request, 500, {"Connection": "close"}, shown)  # uvicorn hangs up after a bug; say so
 
     routes: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
         ("/", index),
@@ -108,6 +100,19 @@ def create_app(
     return _Doorkeeper(starlette)
 
 
+async def healthy(_: Request) -> Response:
+    """Answer as long as there is a web server to answer; whether the loop advances is the watchdog's question."""
+    return PlainTextResponse("keepwatch is alive\n")
+
+
+async def static(request: Request) -> Response:
+    """Send one of our own few files."""
+    found = STATIC.get(request.path_params["name"])
+    if found is None:
+        raise HTTPException(404)
+    return Response(found.content, media_type=found.media_type)
+
+
 def waiting_for_checks(view: View) -> str | None:
     """Return why the first round of checks is not done yet; None when every check has run."""
     waiting = [c.check for c in view.checks if c.checked_at is None]
@@ -117,7 +122,7 @@ def waiting_for_checks(view: View) -> str | None:
     return f"{len(waiting)} of {len(view.checks)} checks did not run yet: {named}"
 
 
-def _error(request: Request, status: int, headers: dict[str, str] | None, shown: PageRenderer) -> Response:
+def _error(request: Request, status: int, headers: Mapping[str, str] | None, shown: PageRenderer) -> Response:
     """Answer in the form that was asked for: JSON below /api/, a page for browsers, a line of text for the rest."""
     reason = _REASONS.get(status, "The request cannot be answered.")
     if request.url.path.startswith("/api/"):

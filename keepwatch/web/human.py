@@ -3,9 +3,10 @@
 Refuses to be exact where exactness is noise: the exact moment stands in the tooltip, the exact number in /metrics.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from config.units import format_duration, format_size
@@ -27,6 +28,7 @@ def zone_of(name: str) -> tzinfo:
 
 def span(seconds: float) -> str:
     """Write a distance in time with one unit: ``42 s``, ``95 min``, ``26 h``, ``12 d``."""
+    seconds = max(seconds, 0.0)
     for limit, unit_seconds, unit in _STEPS:
         if seconds < limit:
             return f"{seconds // unit_seconds:.0f} {unit}"
@@ -48,14 +50,14 @@ def absolute(moment: datetime, zone: tzinfo) -> str:
 
 def number(value: float) -> str:
     """Write a plain number with at most three significant digits and thousands apart: ``12,345``, ``0.42``."""
-    if value != value or abs(value) == float("inf"):  # noqa: PLR0124 - NaN is not equal to itself
+    if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
 
 
 def quantity(value: float, unit: str) -> str:
     """Write a reading's value in its unit: ``41.2 %``, ``1.46 GiB``, ``12 ms``, ``54 °C``."""
-    if unit not in _WRITERS or value != value or abs(value) == float("inf"):  # noqa: PLR0124 - NaN again
+    if unit not in _WRITERS or not math.isfinite(value):
         return number(value)
     return _WRITERS[unit](value)
 
@@ -65,11 +67,11 @@ def _percent(value: float) -> str:
     return f"{percent:.0f} %" if abs(percent) >= 10 or percent == int(percent) else f"{percent:.2g} %"
 
 
-_WRITERS = {
+_WRITERS: Mapping[str, Callable[[float], str]] = {
     "ratio": _percent,
     "bytes": format_size,
     "bytes_per_second": lambda value: f"{format_size(value)}/s",
-    "seconds": lambda value: format_duration(timedelta(seconds=min(value, 1e9))),
+    "seconds": lambda value: f"{value * 1000:.2g} ms" if 0 < abs(value) < 0.01 else format_duration(value),
     "celsius": lambda value: f"{value:.0f} °C",
     "rpm": lambda value: f"{value:,.0f} rpm",
     "per_second": lambda value: f"{number(value)}/s",
@@ -92,7 +94,7 @@ class Spark:
 
 def sparkline(values: Sequence[float], unit: str) -> Spark | None:
     """Draw recent values, oldest first; None when there are fewer than two finite ones. Ratios stand on 0 to 1."""
-    finite = [v for v in values if v == v and abs(v) != float("inf")]  # noqa: PLR0124 - drops NaN
+    finite = [v for v in values if math.isfinite(v)]
     if len(finite) < 2:
         return None
     low, high = min(finite), max(finite)

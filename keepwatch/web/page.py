@@ -16,31 +16,36 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.units import format_duration, format_size
-from keepwatch.view import AlertView, CheckView, DutyView, JobView, RunView, View
+from keepwatch.view import AlertView, CheckView, DutyView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
 
 _HERE = Path(__file__).parent
 _KEEP_SECONDS = 2
-_ROWS = 8
+_ROWS = 6
 """Rows of a list that are open at once; the rest of what the view has is folded away."""
-_GROUPS = MappingProxyType({
-    "Processor and memory": ("cpu", "load", "memory", "swap", "processes", "file_descriptors", "uptime"),
-    "Disks": ("disk", "disk_io"),
-    "Network": ("network",),
-    "Temperatures and fans": ("temperature", "fans"),
-    "Services": ("process", "tcp", "http", "command"),
-})
+_GROUPS = MappingProxyType(
+    {
+        "Processor and memory": ("cpu", "load", "memory", "swap", "processes", "file_descriptors", "uptime"),
+        "Disks": ("disk", "disk_io"),
+        "Network": ("network",),
+        "Temperatures and fans": ("temperature", "fans"),
+        "Services": ("process", "tcp", "http", "command"),
+    }
+)
 _VITALS = (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"), ("load", "Load"))
-_ICON_SHAPES = MappingProxyType({
-    Tone.OK: ("#1a7f37", "M4.5 8.5l2.5 2.5 4.5-5.5"),
-    Tone.WARNING: ("#9a6700", "M8 4v5M8 11.2v.3"),
-    Tone.CRITICAL: ("#cf222e", "M5 5l6 6M11 5l-6 6"),
-    Tone.UNKNOWN: ("#6e4fbf", "M6 6.2a2 2 0 1 1 2.6 1.9c-.5.2-.6.5-.6 1M8 11.3v.2"),
-    Tone.ABSENT: ("#656d76", "M5 8h6"),
-})
+_ICON_SHAPES = MappingProxyType(
+    {
+        Tone.OK: ("#1a7f37", "M4.5 8.5l2.5 2.5 4.5-5.5"),
+        Tone.WARNING: ("#9a6700", "M8 4v5M8 11.2v.3"),
+        Tone.CRITICAL: ("#cf222e", "M5 5l6 6M11 5l-6 6"),
+        Tone.UNKNOWN: ("#6e4fbf", "M6 6.2a2 2 0 1 1 2.6 1.9c-.5.2-.6.5-.6 1M8 11.3v.2"),
+        Tone.UNDERWAY: ("#0b57b0", "M8 4v4l3 2"),
+        Tone.ABSENT: ("#656d76", "M5 8h6"),
+    }
+)
 _SYMBOLS = MappingProxyType({
-    Tone.OK: "✓", Tone.WARNING: "▲", Tone.CRITICAL: "✖", Tone.UNKNOWN: "?", Tone.ABSENT: "–"
+    Tone.OK: "✓", Tone.WARNING: "▲", Tone.CRITICAL: "✖", Tone.UNKNOWN: "?", Tone.UNDERWAY: "…", Tone.ABSENT: "–",
 })  # fmt: skip
 
 
@@ -52,10 +57,12 @@ class StaticFile:
     media_type: str
 
 
-STATIC = MappingProxyType({
-    "page.css": StaticFile((_HERE / "static" / "page.css").read_bytes(), "text/css"),
-    "page.js": StaticFile((_HERE / "static" / "page.js").read_bytes(), "text/javascript"),
-})
+STATIC = MappingProxyType(
+    {
+        "page.css": StaticFile((_HERE / "static" / "page.css").read_bytes(), "text/css"),
+        "page.js": StaticFile((_HERE / "static" / "page.js").read_bytes(), "text/javascript"),
+    }
+)
 
 
 class PageRenderer:
@@ -128,6 +135,7 @@ def context(view: View, now: datetime) -> dict[str, object]:
             r.name: [(d, *duty_state(d, r.configured_at, now)) for d in r.duties] for r in view.repositories
         },
         "relative": lambda moment: human.relative(moment, now),
+        "distance": lambda moment: human.span((now - moment).total_seconds()),
         "absolute": lambda moment: human.absolute(moment, zone),
         "clock": lambda moment: moment.astimezone(zone).strftime("%H:%M:%S"),
     }  # fmt: skip
@@ -218,11 +226,9 @@ def _spark(check: CheckView) -> human.Spark | None:
 def _tone(value: object) -> Tone:
     """Return the tone of a check, alert, or outcome; for the templates."""
     if isinstance(value, CheckView):
-        return verdicts.tone_of_status(value.status)
+        return verdicts.tone_of_check(value)
     if isinstance(value, AlertView):
         return verdicts.tone_of_alert(value)
-    if isinstance(value, JobView):
-        return verdicts.tone_of_outcome(value.last_run.outcome) if value.last_run else Tone.ABSENT
     return verdicts.tone_of_outcome(str(value))
 
 

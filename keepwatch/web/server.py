@@ -89,13 +89,12 @@ class _Server(uvicorn.Server):
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Bind every address of ``host`` to the same port: "localhost" is IPv4 and, where there is one, IPv6."""
     try:
-        addresses = list(dict.fromkeys(
-            (family, address[:2]) for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        ))  # fmt: skip
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise ListenError(
             f"listening on {host}:{port}: {error.strerror}", hint="give an address of this machine as [web] listen"
         ) from error
+    addresses = list(dict.fromkeys((family, address[0]) for family, _, _, _, address in found))
     listeners: list[socket.socket] = []
     for family, address in addresses:
         listener = socket.socket(family, socket.SOCK_STREAM)
@@ -103,7 +102,7 @@ def _listen(host: str, port: int) -> list[socket.socket]:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            listener.bind((address[0], port))
+            listener.bind((address, port))
             listener.listen(_BACKLOG)
         except OSError as error:
             listener.close()

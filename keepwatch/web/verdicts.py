@@ -24,10 +24,12 @@ class Tone(IntEnum):
     """How a thing is to be taken; each has its own icon, word and colour. Larger is worse."""
 
     ABSENT = 0
-    OK = 1
-    UNKNOWN = 2
-    WARNING = 3
-    CRITICAL = 4
+    UNDERWAY = 1
+    """Running or pending: neither good nor bad yet."""
+    OK = 2
+    UNKNOWN = 3
+    WARNING = 4
+    CRITICAL = 5
 
     @property
     def key(self) -> str:
@@ -48,26 +50,26 @@ _OF_OUTCOME = {
 }  # fmt: skip
 
 
-def tone_of_status(status: Status) -> Tone:
-    """Return how a check's status is shown."""
-    return _OF_STATUS[status]
+def tone_of_check(check: CheckView) -> Tone:
+    """Return how a check is shown: by its status, once it has run."""
+    return _OF_STATUS[check.status] if check.checked_at else Tone.UNDERWAY
 
 
 def tone_of_outcome(outcome: str) -> Tone:
     """Return how a run's outcome or a drill's verdict is shown; what is still running is neither good nor bad."""
-    return _OF_OUTCOME.get(outcome.lower(), Tone.ABSENT)
+    return _OF_OUTCOME.get(outcome.lower(), Tone.UNDERWAY)
 
 
 def tone_of_alert(alert: AlertView) -> Tone:
     """Return how an alert is shown: by severity while it fires."""
     if alert.state in FIRING_STATES:
         return Tone.CRITICAL if alert.severity == "critical" else Tone.WARNING
-    return Tone.OK if alert.state == "resolved" else Tone.UNKNOWN
+    return Tone.OK if alert.state == "resolved" else Tone.UNDERWAY
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One of the two answers. ``answer`` is one word, ``reason`` one sentence, ``short`` two or three words for a tab."""
+    """One of the two answers: ``answer`` in a word, ``reason`` in a sentence, ``short`` in two words for the tab."""
 
     tone: Tone
     answer: str
@@ -155,15 +157,12 @@ def _notes(view: View, firing: Sequence[AlertView]) -> Iterable[str]:
         yield f"{acknowledged} acknowledged"
     if held:
         yield f"messages of {held} held back"
-    if not view.config_reload_ok:
-        yield "new settings refused, the old ones are in force"
 
 
 def tally(checks: Sequence[CheckView]) -> list[tuple[Tone, int, str]]:
-    """Count entities by status, worst first: tone, number, word."""
-    counts = Counter(c.status for c in checks)
-    order = (Status.CRITICAL, Status.WARNING, Status.UNKNOWN, Status.OK, Status.ABSENT)
-    return [(tone_of_status(s), counts[s], s.label) for s in order if counts[s]]
+    """Count entities by status, worst first: tone, number, word. What did not run yet is waiting, not unknown."""
+    counts = Counter((tone_of_check(c), c.status.label if c.checked_at else "waiting") for c in checks)
+    return [(tone, count, word) for (tone, word), count in sorted(counts.items(), reverse=True)]
 
 
 def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:

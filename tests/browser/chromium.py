@@ -1,7 +1,7 @@
 """Real Chromium over the DevTools protocol on a pipe: no port, no driver, nothing to install but the browser.
 
-``Browser`` starts it with a profile of its own and ends it by process group. Messages are JSON, each ended by a NUL byte,
-written to the child's descriptor 3 and read from its descriptor 4 (``--remote-debugging-pipe``).
+``Browser`` starts it with a profile of its own and ends it by process group. Messages are JSON, each ended by a NUL
+byte, written to the child's descriptor 3 and read from its descriptor 4 (``--remote-debugging-pipe``).
 """
 
 import base64
@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--hide-scrollbars", "--mute-audio",
     "--disable-extensions", "--remote-debugging-pipe",
 )  # fmt: skip
@@ -39,7 +40,7 @@ class Browser:
             os.dup2(104, 4)
 
         self._process = subprocess.Popen(
-            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], preexec_fn=hand_over, close_fds=False,  # noqa: PLW1509
+            [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"], preexec_fn=hand_over, close_fds=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         os.close(commands_out)
@@ -60,7 +61,9 @@ class Browser:
     def call(self, method: str, session: str | None = None, deadline: float = 30, **params: Any) -> dict[str, Any]:
         """Send one command and return its result; events that arrive meanwhile are kept in ``events``."""
         self._last_id += 1
-        message = {"id": self._last_id, "method": method, "params": params} | ({"sessionId": session} if session else {})
+        message = {"id": self._last_id, "method": method, "params": params} | (
+            {"sessionId": session} if session else {}
+        )
         os.write(self._commands, json.dumps(message).encode() + b"\0")
         until = time.monotonic() + deadline
         while True:
@@ -87,12 +90,19 @@ class Browser:
         tab = Tab(self, session, target)
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
-        tab.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        tab.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        tab.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        tab.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         if not scripts:
             tab.call("Emulation.setScriptExecutionDisabled", value=True)
         tab.call("Page.navigate", url=url)
-        wait_for(lambda: tab.ask("location.href !== 'about:blank' && document.readyState === 'complete'"), "the page to load")
+        wait_for(
+            lambda: tab.ask("location.href !== 'about:blank' && document.readyState === 'complete'"), "the page to load"
+        )
         return tab
 
 
@@ -107,12 +117,14 @@ class Tab:
 
     def ask(self, expression: str) -> Any:
         """Evaluate JavaScript and return its value as JSON."""
-        done = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True)
+        done = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True, userGesture=True
+        )
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
     def complaints(self) -> list[str]:
-        """Console errors and warnings, uncaught exceptions, and log entries (such as CSP violations) of this tab so far."""
+        """Console errors and warnings, uncaught exceptions and log entries (CSP violations) of this tab so far."""
         self.ask("1")
         found = []
         for event in self._browser.events:

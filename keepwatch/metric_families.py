@@ -1,0 +1,290 @@
+"""What /metrics exports: families built from one view and nothing else. Pure.
+
+What vanished from the machine vanishes here; what happened before a restart is still told, since the view comes from
+the stores. Refuses: labels from free text, a ``type`` label, ages (moments only), sample timestamps, and a value where
+nothing is known. The rules and names follow Prometheus' "Metric and label naming".
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from keepwatch.view import CheckView, DutyView, JobView, RepositoryView, RunView, View
+from monitor.suppress import Kind
+
+BACKUP_KINDS = ("full", "incremental")
+FIRING_STATES = ("firing", "recovering")
+FILE_STATES = ("new", "changed", "unmodified", "unreadable")
+
+Build = Callable[[View], Iterable[Metric]]
+Row = tuple[Sequence[str], float | None]
+"""Label values and a value; None where nothing is known, which exports nothing."""
+Owner = tuple[tuple[str, ...], datetime | None, Sequence[DutyView]]
+"""Whose promise it is: label values, when it first stood in the settings, the duties that keep it."""
+T = TypeVar("T")
+Column = tuple[str, str, Callable[[T], float | None]]
+"""One family over many things: name, documentation, how to get the value."""
+
+
+def gauge(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
+    """Make a gauge family. Of two rows with equal labels the larger value stays."""
+    return _filled(GaugeMetricFamily(name, documentation, labels=labels), rows)
+
+
+def counter(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
+    """Make a counter family; ``name`` ends in ``_total``."""
+    return _filled(CounterMetricFamily(name, documentation, labels=labels), rows)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, rows: Iterable[Row]) -> Metric:
+    values: dict[tuple[str, ...], float] = {}
+    for labels, value in rows:
+        if value is not None:
+            key = tuple(label.encode("utf-8", "replace").decode() for label in labels)  # file names hold any byte
+            values[key] = max(values.get(key, float(value)), float(value))
+    for key, value in values.items():
+        family.add_metric(key, value)
+    return family
+
+
+def _columns(
+    things: Sequence[T],
+    label_names: Sequence[str],
+    label_values: Callable[[T], Sequence[str]],
+    columns: Sequence[Column[T]],
+) -> Iterator[Metric]:
+    """One family for each column, one series for each thing; a column named ``..._total`` is a counter."""
+    for name, documentation, value in columns:
+        make = counter if name.endswith("_total") else gauge
+        yield make(f"keepwatch_{name}", documentation, label_names, [(label_values(t), value(t)) for t in things])
+
+
+def _at(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+_DAEMON: tuple[Column[View], ...] = (
+    ("config_last_reload_successful", "Whether the settings were good when last read.", lambda v: v.config_reload_ok),
+    (
+        "config_last_reload_success_timestamp_seconds",
+        "When the settings in force were read.",
+        lambda v: _at(v.config_reloaded_at or v.started_at),
+    ),
+    ("view_timestamp_seconds", "When the daemon last renewed what this page shows.", lambda v: _at(v.made_at)),
+    ("scheduler_lag_seconds", "How late the latest check started.", lambda v: v.scheduler_lag_seconds),
+    ("outbox_pending", "Messages still owed.", lambda v: v.outbox_pending),
+    (
+        "outbox_oldest_timestamp_seconds",
+        "When the longest owed message was written.",
+        lambda v: _at(v.outbox_oldest_at),
+    ),
+    (
+        "heartbeat_last_success_timestamp_seconds",
+        "When the dead-man switch was last told.",
+        lambda v: _at(v.heartbeat_success_at),
+    ),
+)
+
+
+def daemon_families(view: View) -> Iterator[Metric]:
+    """The program itself: version, settings, loop, what it owes."""
+    yield gauge("keepwatch_build_info", "Version of the program; always 1.", ("version",), [([view.version], 1)])
+    yield from _columns([view], (), lambda _: (), _DAEMON)
+
+
+_CHECKS: tuple[Column[CheckView], ...] = (
+    ("check_status", "0 ok, 1 warning, 2 critical, 3 unknown, 4 absent.", lambda c: c.status),
+    ("check_last_run_timestamp_seconds", "When it last ran.", lambda c: _at(c.checked_at)),
+    ("check_duration_seconds", "How long the last run took.", lambda c: c.took_seconds if c.checked_at else None),
+    ("check_runs_total", "Runs.", lambda c: c.runs),
+    ("check_failures_total", "Runs that could not measure.", lambda c: c.failures),
+)
+
+
+def check_families(view: View) -> Iterator[Metric]:
+    """Checks: status, main reading, runs."""
+    yield from _columns(view.checks, ("check", "entity"), lambda c: (c.check, c.entity), _CHECKS)
+    mains = [((c.check, c.entity, c.readings[0].unit), c.readings[0].value) for c in view.checks if c.readings]
+    yield gauge("keepwatch_check_value", "Main reading, in its base unit.", ("check", "entity", "unit"), mains)
+
+
+def alert_families(view: View) -> Iterator[Metric]:
+    """Alerts, and what holds their messages back."""
+    yield gauge(
+        "keepwatch_alert_firing",
+        "1 while it fires, silenced or not; 0 while pending or lately resolved.",
+        ("alertname", "severity", "entity"),
+        [((a.name, a.severity, a.entity), a.state in FIRING_STATES) for a in view.alerts],
+    )
+    held = {kind.value: 0 for kind in Kind}
+    for reason, number in view.suppressed:
+        kind = suppressor_kind(reason)
+        held[kind] = held.get(kind, 0) + number
+    rows = [((kind,), number) for kind, number in held.items()]
+    yield gauge("keepwatch_alerts_suppressed", "Alerts whose messages are held back now.", ("reason",), rows)
+
+
+def suppressor_kind(reason: str) -> str:
+    """Strip what tells one suppressor from the next, so that the label stays bounded: ``silence 3`` is ``silence``."""
+    word = re.match(r"[a-z_]+", reason.strip().lower())
+    return word.group(0) if word else "other"
+
+
+_CHANNELS: tuple[Column[tuple[str, int, int]], ...] = (
+    ("notifications_total", "Attempts to send a message.", lambda c: c[1] + c[2]),
+    ("notifications_failed_total", "Attempts that failed.", lambda c: c[2]),
+)
+
+
+def notification_families(view: View) -> Iterator[Metric]:
+    """Messages by channel."""
+    yield from _columns(view.notifications, ("channel",), lambda c: (c[0],), _CHANNELS)
+
+
+def freshness(what: str, thing: str, labels: Sequence[str], owners: Sequence[Owner]) -> Iterator[Metric]:
+    """The series of the freshness pattern, under one name for every kind of promise.
+
+    ``time() - (last_success > configured or configured) > max_age`` holds where a promise is broken.
+    """
+    columns: tuple[Column[Owner], ...] = (
+        (
+            f"{what}_last_success_timestamp_seconds",
+            f"When the latest good {thing} started.",
+            lambda o: max((d.last_success_at.timestamp() for d in o[2] if d.last_success_at), default=None),
+        ),
+        (
+            f"{what}_last_attempt_timestamp_seconds",
+            f"When the latest {thing} started.",
+            lambda o: max((d.last_attempt_at.timestamp() for d in o[2] if d.last_attempt_at), default=None),
+        ),
+        (f"{what}_configured_timestamp_seconds", "When it first stood in the settings.", lambda o: _at(o[1])),
+        (
+            f"{what}_max_age_seconds",
+            f"How old the latest good {thing} may get.",
+            lambda o: min((d.max_age_seconds for d in o[2] if d.max_age_seconds > 0), default=None),
+        ),
+    )
+    yield from _columns(owners, labels, lambda o: o[0], columns)
+
+
+def _sum(job: JobView, kinds: Sequence[str], count: Callable[[DutyView], int]) -> int:
+    return sum(count(duty) for duty in job.duties if duty.kind in kinds)
+
+
+_BACKUPS: tuple[Column[JobView], ...] = (
+    ("backup_runs_total", "Backup attempts.", lambda j: _sum(j, BACKUP_KINDS, lambda d: d.runs)),
+    ("backup_failures_total", "Backups without a snapshot.", lambda j: _sum(j, BACKUP_KINDS, lambda d: d.failures)),
+    (
+        "backup_partial_total",
+        "Backups that could not read everything.",
+        lambda j: _sum(j, BACKUP_KINDS, lambda d: d.partial),
+    ),
+    (
+        "backup_newest_snapshot_timestamp_seconds",
+        "When the newest restorable state was taken.",
+        lambda j: _at(j.newest_snapshot.taken_at) if j.newest_snapshot else None,
+    ),
+    ("rto_objective_seconds", "How long a restore may take.", lambda j: j.rto_seconds),
+    ("rpo_objective_seconds", "How much work may be lost.", lambda j: j.rpo_seconds),
+)
+_LAST_BACKUPS: tuple[Column[RunView], ...] = (
+    (
+        "backup_duration_seconds",
+        "How long the last backup took.",
+        lambda r: (r.ended_at - r.started_at).total_seconds() if r.ended_at else None,
+    ),
+    ("backup_bytes_processed", "Bytes that the last backup looked at.", lambda r: r.figures.get("bytes_processed")),
+    ("backup_bytes_added", "New data of the last backup, uncompressed.", lambda r: r.figures.get("bytes_added")),
+    ("backup_bytes_stored", "Bytes that the last backup wrote.", lambda r: r.figures.get("bytes_stored")),
+)
+
+
+def backup_families(view: View) -> Iterator[Metric]:
+    """Backups by job, freshness also by repository; objectives."""
+    owners: list[Owner] = [
+        (
+            (job.name, repository),
+            job.configured_at,
+            [d for d in job.duties if d.kind in BACKUP_KINDS and d.repository == repository],
+        )
+        for job in view.jobs
+        for repository in job.repositories
+    ]
+    yield from freshness("backup", "backup", ("job", "repository"), owners)
+    yield from _columns(view.jobs, ("job",), lambda j: (j.name,), _BACKUPS)
+    ended = [job.last_backup for job in view.jobs if job.last_backup is not None]
+    yield from _columns(ended, ("job",), lambda r: (r.job,), _LAST_BACKUPS)
+    files = [((run.job, state), run.figures.get(f"files_{state}")) for run in ended for state in FILE_STATES]
+    yield gauge("keepwatch_backup_files", "Files of the last backup.", ("job", "state"), files)
+
+
+_DRILLS: tuple[Column[JobView], ...] = (
+    ("drill_runs_total", "Restore drills begun.", lambda j: _sum(j, ("drill",), lambda d: d.runs)),
+    ("drill_failures_total", "Drills that found a bad restore.", lambda j: _sum(j, ("drill",), lambda d: d.failures)),
+    (
+        "drill_inconclusive_total",
+        "Drills without a verdict.",
+        lambda j: _sum(j, ("drill",), lambda d: d.inconclusive),
+    ),
+    (
+        "drill_rto_seconds",
+        "Measured time to have everything back, last drill.",
+        lambda j: j.last_drill.rto_seconds if j.last_drill else None,
+    ),
+    (
+        "drill_rpo_seconds",
+        "Measured age of the data that came back, last drill.",
+        lambda j: j.last_drill.rpo_seconds if j.last_drill else None,
+    ),
+)
+
+
+def drill_families(view: View) -> Iterator[Metric]:
+    """Restore drills by job, for the jobs that have them."""
+    drilled = [j for j in view.jobs if j.last_drill or any(d.kind == "drill" for d in j.duties)]
+    owners: list[Owner] = [
+        ((job.name,), job.configured_at, [d for d in job.duties if d.kind == "drill"]) for job in drilled
+    ]
+    yield from freshness("drill", "restore drill", ("job",), owners)
+    yield from _columns(drilled, ("job",), lambda j: (j.name,), _DRILLS)
+
+
+_REPOSITORIES: tuple[Column[RepositoryView], ...] = (
+    ("repository_snapshots", "Snapshots in it.", lambda r: r.snapshots),
+    ("repository_size_bytes", "Space that it takes.", lambda r: r.size_bytes),
+    ("repository_free_bytes", "Space left where it lies.", lambda r: r.free_bytes),
+    ("repository_problem", "1 when something was wrong with it when last looked at.", lambda r: r.problem is not None),
+)
+
+
+def repository_families(view: View) -> Iterator[Metric]:
+    """Repositories and their upkeep."""
+    labels = ("repository",)
+    yield from _columns(view.repositories, labels, lambda r: (r.name,), _REPOSITORIES)
+    for kind, thing in (("verify", "verification"), ("prune", "prune")):
+        owners: list[Owner] = [
+            ((r.name,), r.configured_at, duties)
+            for r in view.repositories
+            if (duties := [d for d in r.duties if d.kind == kind])
+        ]
+        counts: tuple[Column[Owner], ...] = (
+            (f"{kind}_runs_total", f"Attempts of {thing}.", lambda o: sum(d.runs for d in o[2])),
+            (f"{kind}_failures_total", f"Attempts of {thing} that failed.", lambda o: sum(d.failures for d in o[2])),
+        )
+        yield from freshness(kind, thing, labels, owners)
+        yield from _columns(owners, labels, lambda o: o[0], counts)
+
+
+COLLECTORS: tuple[tuple[str, Build], ...] = (
+    ("daemon", daemon_families),
+    ("checks", check_families),
+    ("alerts", alert_families),
+    ("notifications", notification_families),
+    ("backups", backup_families),
+    ("drills", drill_families),
+    ("repositories", repository_families),
+)
+"""Every part of the page: name in ``keepwatch_collector_success``, and what builds it."""
