@@ -38,7 +38,7 @@ echo "installing for the tests:$packages"
 export DEBIAN_FRONTEND=noninteractive
 
 # The prometheus package starts a server when it is installed. Debian's switch against that is a policy file.
-policy=/usr/sbin/policy-rc.d
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
