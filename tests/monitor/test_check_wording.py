@@ -39,7 +39,8 @@ def test_every_reading_can_be_told(kind: str) -> None:
 
 
 def test_a_full_disk_says_that_nothing_is_free() -> None:
-    readings = [Reading("used", 1.0, "ratio"), Reading("free_bytes", 0, "bytes"), Reading("total_bytes", 2**30, "bytes")]
+    figures = (("used", 1.0, "ratio"), ("free_bytes", 0, "bytes"), ("total_bytes", 2**30, "bytes"))
+    readings = [Reading(*figure) for figure in figures]
     assert describe("disk", "/", readings, None) == "/ is 100 % full, 0 B free of 1 GiB"
 
 
