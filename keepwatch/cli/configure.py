@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pathspec import GitIgnoreSpec
 
 from config.documents import Document
+from config.jobs import JobSettings
 from config.loading import load_document
 from config.machine import Machine
 from config.sample import sample
@@ -94,7 +96,24 @@ def remarks(settings: Settings) -> list[str]:
             found.append(f"job {name} runs only by hand: it has neither incremental nor full")
         if job.drill is None:
             found.append(f"nothing proves that job {name} comes back: it has no drill")
+        found += [
+            f"job {name} backs up its own repository {repository}, so that every run has more to save than the last;"
+            " add the repository's folder to exclude"
+            for repository in job.repositories
+            if _swallows(job, Path(settings.repositories[repository].url.removeprefix("local:")))
+        ]
     return found
+
+
+def _swallows(job: JobSettings, repository: Path) -> bool:
+    """Tell whether a repository's folder is among what a job backs up."""
+    excluded = GitIgnoreSpec.from_lines(job.source.exclude)
+    return any(
+        repository.is_relative_to(path)
+        and not excluded.match_file(f"{repository.relative_to('/')}/")
+        and not excluded.match_file(f"{repository.relative_to(path)}/")
+        for path in job.source.paths
+    )
 
 
 def _load(setup: Setup) -> tuple[Settings, Document]:

@@ -58,6 +58,28 @@ def test_problems_go_to_stderr_all_at_once_with_status_2(run: Run, tmp_path: Pat
     assert "Traceback" not in failed.stderr
 
 
+@pytest.mark.parametrize(
+    ("exclude", "swallowed"), [("*.tmp", True), ("/srv/repository/", False), ("repository/", False)]
+)
+def test_a_job_that_backs_up_its_own_repository_is_remarked(
+    run: Run, tmp_path: Path, exclude: str, swallowed: bool
+) -> None:
+    (tmp_path / "keepwatch.toml").write_text(f"""
+        [repositories.local]
+        url = "/srv/repository"
+        password_file = "/p"
+        [jobs.all]
+        source = {{ type = "files", paths = ["/srv"], exclude = ["{exclude}"] }}
+        repositories = ["local"]
+    """)
+    checked = run("check")
+    assert checked.returncode == 0
+    assert ("job all backs up its own repository local" in checked.stderr) == swallowed
+    assert "nothing is watched" in checked.stderr
+    assert "job all runs only by hand" in checked.stderr
+    assert "nothing proves that job all comes back" in checked.stderr
+
+
 def test_the_settings_in_force_are_shown_as_toml_and_as_json(run: Run, tmp_path: Path) -> None:
     (tmp_path / "keepwatch.toml").write_text('[heartbeat]\nurl = "https://ping.example/hunter2"\n')
     shown, as_json = run("show"), run("show", "--json")
