@@ -60,14 +60,23 @@ def test_the_example_settings_are_good(tmp_path: Path) -> None:
     assert load(file, environ={"MAIL_PASSWORD": "x"}).jobs["documents"].rpo
 
 
-def test_each_command_that_the_documents_and_runbooks_name_exists() -> None:
-    done = subprocess.run([sys.executable, "-m", "keepwatch", "--help"], cwd=ROOT, capture_output=True, text=True)
+def help_of(*command: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "keepwatch", *command, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
-    there = set(re.findall(r"^ +([a-z]+) ", done.stdout, re.MULTILINE))
+    return done.stdout
+
+
+def test_each_command_and_option_that_the_documents_and_runbooks_name_exists() -> None:
     pages = [text("README.md"), *(p.read_text(encoding="utf-8") for p in (ROOT / "deploy/runbooks").glob("*.md"))]
-    named = {word for page in pages for word in re.findall(r"`keepwatch ([a-z]+)", page)}
+    named: dict[str, set[str]] = {}
+    for line in (code for page in pages for code in re.findall(r"`keepwatch ([a-z][^`]*)`", page)):
+        named.setdefault(line.split()[0], set()).update(re.findall(r"--[a-z-]+", line))
     assert len(named) > 8
-    assert named - there == set()
+    assert set(named) - set(re.findall(r"^ +([a-z]+) ", help_of(), re.MULTILINE)) == set()
+    unknown = {command: options - set(re.findall(r"--[a-z-]+", help_of(command))) for command, options in named.items()}
+    assert {command: options for command, options in unknown.items() if options} == {}
 
 
 def test_each_make_target_that_the_documents_name_exists() -> None:

@@ -31,6 +31,14 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     assert (code, [line for line in complaints.splitlines() if "keepwatch" in line]) == (0, [])
 
 
+def test_systemd_accepts_the_example_of_a_sealed_password(tmp_path: Path) -> None:
+    text = UNIT.read_text(encoding="utf-8")
+    assert "\n#LoadCredentialEncrypted=" in text
+    unit = with_a_real_program(tmp_path, text.replace("\n#Load", "\nLoad"))
+    code, complaints = systemd_says("verify", "--man=no", str(unit))
+    assert (code, [line for line in complaints.splitlines() if "keepwatch" in line]) == (0, [])
+
+
 def test_a_misspelt_directive_is_seen(tmp_path: Path) -> None:
     unit = with_a_real_program(tmp_path, UNIT.read_text(encoding="utf-8").replace("ProtectHome=", "ProtectHomes="))
     assert "ProtectHomes" in systemd_says("verify", "--man=no", str(unit))[1]
