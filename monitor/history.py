@@ -105,7 +105,7 @@ class History:
             ).fetchall()
         return [(_EPOCH + row["at_ms"] * _MILLISECOND, row["value"]) for row in rows]
 
-    def _load(self, check: str, entity: str, reading: str) -> array[float]:
+    def _load(self, check: str, entity: str, reading: str) -> "array[float]":
         """Return the recent values of a series; the first time after a restart, those from the file."""
         name, values = self._recent.get((check, entity), ("", array("d")))
         if name == reading:
@@ -135,15 +135,15 @@ class History:
                 oldest = min((first for first in firsts if first is not None), default=horizon)
                 horizon = max(horizon, oldest + round((_to_ms(now) - oldest) * _CUT_SHARE))
             # By series, since that is how they lie; an index by time would be as big as the table.
-            connection.executemany("DELETE FROM samples WHERE series = ? AND at_ms < ?", ((one, horizon) for one in ids))
+            old = [(one, horizon) for one in ids]
+            connection.executemany("DELETE FROM samples WHERE series = ? AND at_ms < ?", old)
             connection.execute("DELETE FROM series WHERE NOT EXISTS (SELECT 1 FROM samples WHERE series = series.id)")
             self._series.clear()
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
-    pages, free, size = (
-        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("page_count", "freelist_count", "page_size")
-    )
+    names = ("page_count", "freelist_count", "page_size")
+    pages, free, size = (int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in names)
     return (pages - free) * size
 
 

@@ -1,0 +1,277 @@
+"""Alerts under any sequence of results, restarts, suppressors and failures: what must hold, whatever happens.
+
+Every example runs the real engine, store, outbox and delivery; only time and the channel's far end are made up.
+"""
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from config.settings import NotifySettings
+from monitor.alerting import NO_DATA, Policy, State
+from monitor.engine import AlertEngine
+from monitor.notify import Delivery, Notification, NotifyError
+from monitor.result import Result, Status
+from monitor.store import MonitorStore, MonitorStoreError, NoSuchAlert
+from monitor.suppress import Matcher
+
+START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+CHECKS = ("a", "b")
+IN_MEMORY = Path("/dev/shm")  # waiting for a disk a thousand times would prove nothing here
+
+JUDGED = [Status.OK, Status.WARNING, Status.CRITICAL]
+
+results = st.tuples(st.just("take"), st.sampled_from(CHECKS), st.sampled_from(JUDGED))
+any_results = st.tuples(st.just("take"), st.sampled_from(CHECKS), st.sampled_from(Status))
+time_passes = st.tuples(st.just("wait"), st.sampled_from([SECOND, 10 * SECOND, 40 * SECOND, 11 * MINUTE]))
+daemon = st.sampled_from([("tick",), ("deliver",), ("tick",), ("deliver",), ("restart",)])
+suppressors = st.one_of(
+    st.tuples(st.just("silence"), st.sampled_from(CHECKS), st.sampled_from([10 * SECOND, HOUR])),
+    st.tuples(st.just("acknowledge"), st.sampled_from(CHECKS)),
+    st.just(("end silences",)),
+)
+channel_trouble = st.sampled_from([("channel", "fine"), ("channel", "refuses"), ("channel", "loses the answer")])
+store_trouble = st.sampled_from([("store", "fails"), ("store", "works")])
+policies = st.builds(
+    lambda wait, keep, samples: {
+        check: Policy(check, check, 10 * SECOND, wait, wait, keep, samples) for check in CHECKS
+    },
+    st.sampled_from([timedelta(0), 10 * SECOND]),
+    st.sampled_from([timedelta(0), 20 * SECOND]),
+    st.sampled_from([1, 2]),
+)
+channels = st.builds(
+    lambda wait, interval: NotifySettings(
+        name="ops", url="json://x", group_wait=wait, group_interval=interval, repeat=timedelta(days=365)
+    ),
+    st.sampled_from([timedelta(0), 10 * SECOND]),
+    st.sampled_from([timedelta(0), 30 * SECOND]),
+)
+
+quick = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@dataclass
+class Operator:
+    """Believes what the messages say."""
+
+    mood: str = "fine"
+    received: list[Notification] = field(default_factory=list)
+
+    def send(self, notification: Notification) -> None:
+        if self.mood != "refuses":
+            self.received.append(notification)
+        if self.mood != "fine":
+            raise NotifyError("no answer", permanent=False)
+
+    def news(self) -> list[tuple[str, str]]:
+        """Alert and ``warning``, ``critical`` or ``over``, in the order in which they came."""
+        told = []
+        for notification in self.received:
+            for line in notification.body.splitlines():
+                if match := re.match(r"((?:CheckNoData / )?[ab]) is (warning|critical|over)\b", line):
+                    told.append((match[1], match[2]))
+        return told
+
+    def belief(self) -> dict[str, str]:
+        return {alert: state for alert, state in dict(self.news()).items() if state != "over"}
+
+
+class Run:
+    """Plays a script. ``skipping`` kinds of steps, so that two runs differ in nothing but those."""
+
+    def __init__(
+        self, path: Path, rules: dict[str, Policy], channel: NotifySettings, skipping: Sequence[str] = ()
+    ) -> None:
+        self.path, self.rules, self.channel, self.skipping = path, rules, channel, skipping
+        self.now, self.operator, self.failing = START, Operator(), False
+        self.start()
+
+    def start(self) -> None:
+        self.store = MonitorStore(self.path)
+        self.engine = AlertEngine(
+            self.store, self.rules, [self.channel], host="h", now=self.now, startup_grace=timedelta(0)
+        )
+        self.delivery = Delivery(self.store, {"ops": self.operator})
+
+    def play(self, script: Sequence[tuple]) -> None:
+        for kind, *arguments in script:
+            if kind not in self.skipping:
+                with contextlib.suppress(MonitorStoreError):
+                    getattr(self, "do_" + kind.replace(" ", "_"))(*arguments)
+
+    def do_take(self, check: str, status: Status) -> None:
+        self.engine.take([Result(check, "", status, status.label, self.now, 0.0)], self.now)
+
+    def do_wait(self, time: timedelta) -> None:
+        self.now += time
+
+    def do_tick(self) -> None:
+        self.engine.tick(self.now)
+
+    def do_deliver(self) -> None:
+        try:
+            self.delivery.run_due(self.now)
+        finally:
+            assert self.delivery.settle(20)
+
+    def do_restart(self) -> None:
+        if self.failing:  # what only memory knows is lost with it, and nobody promises otherwise
+            self.do_store("works")
+            self.engine.tick(self.now)
+            self.delivery.run_due(self.now)
+            assert self.delivery.settle(20)
+        self.store.close()
+        self.start()
+
+    def do_silence(self, check: str, time: timedelta) -> None:
+        self.store.add_silence([Matcher("check", "=", check)], "ann", "", self.now, self.now + time)
+
+    def do_end_silences(self) -> None:
+        for silence in self.store.silences(self.now):
+            self.store.expire_silence(silence.id, self.now)
+
+    def do_acknowledge(self, check: str) -> None:
+        with contextlib.suppress(NoSuchAlert):
+            self.store.acknowledge(check, "bob", "", self.now)
+
+    def do_channel(self, mood: str) -> None:
+        self.operator.mood = mood
+
+    def do_store(self, state: str) -> None:
+        self.failing = state == "fails"
+        self.store.database._connection.execute(f"PRAGMA query_only = {'ON' if self.failing else 'OFF'}")
+
+    def heal(self) -> None:
+        """Everything works again, all suppressors end, and time passes until nothing is owed any more."""
+        self.do_store("works")
+        self.do_channel("fine")
+        self.do_end_silences()
+        for alert in self.store.alerts():
+            with contextlib.suppress(NoSuchAlert):
+                self.store.unacknowledge(alert.id, self.now)
+        for _ in range(6):
+            self.now += 11 * MINUTE
+            self.engine.tick(self.now)
+            self.do_deliver()
+
+    def firing(self) -> dict[str, str]:
+        return {s.alert.title: s.alert.severity.label for s in self.engine.alerts() if s.alert.is_firing}
+
+    def story(self) -> list[tuple]:
+        return [(e.at, e.name, e.check, e.change, e.state, e.severity) for e in self.store.log(limit=10_000)]
+
+
+@contextlib.contextmanager
+def runs(*skipping: Sequence[str], rules: dict[str, Policy], channel: NotifySettings):
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as directory:
+        made = [Run(Path(directory) / f"{number}.db", rules, channel, skip) for number, skip in enumerate(skipping)]
+        try:
+            yield made
+        finally:
+            for run in made:
+                run.store.close()
+
+
+def scripts(*extra: st.SearchStrategy[tuple]) -> st.SearchStrategy[list[tuple]]:
+    """Long enough that things happen, and mostly what happens mostly."""
+    step = st.one_of(any_results, any_results, time_passes, daemon, daemon, *extra)
+    return st.lists(step, min_size=15, max_size=60)
+
+
+everything = scripts(suppressors, channel_trouble, store_trouble)
+
+
+@quick
+@given(everything, policies, channels)
+def test_in_the_end_everybody_believes_what_is_so(script, rules, channel) -> None:
+    """No firing is lost, and every told problem gets its recovery, whatever restarted, failed or was muted between."""
+    with runs((), rules=rules, channel=channel) as [run]:
+        run.play(script)
+        run.heal()
+        worse = {("critical", "warning")}  # easing is not told, so the operator may still think it is worse
+        belief, truth = run.operator.belief(), run.firing()
+        assert belief.keys() == truth.keys()
+        assert all(believed == truth[a] or (believed, truth[a]) in worse for a, believed in belief.items())
+
+
+@quick
+@given(scripts(suppressors), policies, channels)
+def test_nothing_is_told_twice_over_a_channel_that_works(script, rules, channel) -> None:
+    with runs((), rules=rules, channel=channel) as [run]:
+        run.play(script)
+        run.heal()
+        last: dict[str, str] = {}
+        for alert, state in run.operator.news():
+            before = last.get(alert, "over")
+            assert (before, state) in {
+                ("over", "warning"), ("over", "critical"), ("warning", "critical"), ("warning", "over"),
+                ("critical", "over"),
+            }, f"{alert} was told {state} after {before}"  # fmt: skip
+            last[alert] = state
+
+
+@quick
+@given(scripts(suppressors, channel_trouble), policies, channels)
+def test_a_run_with_restarts_equals_one_without(script, rules, channel) -> None:
+    with runs((), ("restart",), rules=rules, channel=channel) as [interrupted, calm]:
+        for run in (interrupted, calm):
+            run.play(script)
+            run.heal()
+        assert interrupted.story() == calm.story()
+        assert [(n.title, n.body.split("\n\nmessage ")[0]) for n in interrupted.operator.received] == [
+            (n.title, n.body.split("\n\nmessage ")[0]) for n in calm.operator.received
+        ]
+        assert interrupted.store.alerts() == calm.store.alerts()
+
+
+@quick
+@given(everything, policies, channels)
+def test_neither_suppressors_nor_failures_change_what_is_evaluated(script, rules, channel) -> None:
+    troubles = ("silence", "acknowledge", "end silences", "channel", "store", "restart")
+    with runs((), troubles, rules=rules, channel=channel) as [troubled, calm]:
+        for run in (troubled, calm):
+            run.play(script)
+            run.heal()
+        assert troubled.story() == calm.story()
+
+
+@quick
+@given(st.lists(results, min_size=1, max_size=30), policies, channels)
+def test_an_alert_fires_exactly_when_its_rules_say_so(script, rules, channel) -> None:
+    """Compared with the rules written down a second time, over the whole past instead of step by step."""
+    with runs((), rules=rules, channel=channel) as [run]:
+        past: dict[str, list[tuple[datetime, Status]]] = {check: [] for check in CHECKS}
+        fires = dict.fromkeys(CHECKS, False)
+        for step in script:
+            run.play([step])
+            _, check, status = step
+            past[check].append((run.now, status))
+            fires[check] = _should_fire(past[check], rules[check], fires[check], run.now)
+            states = {s.alert.check: s.alert.state for s in run.engine.alerts() if s.alert.name != NO_DATA}
+            firing = states.get(check) in (State.FIRING, State.RECOVERING)
+            assert firing == fires[check]
+            run.now += 10 * SECOND
+
+
+def _should_fire(past: list[tuple[datetime, Status]], policy: Policy, fired: bool, now: datetime) -> bool:
+    def lasting(is_so) -> list[datetime]:
+        times = []
+        for at, status in reversed(past):
+            if not is_so(status):
+                break
+            times.append(at)
+        return times
+
+    bad, good = lasting(lambda status: status > Status.OK), lasting(lambda status: status is Status.OK)
+    if fired:
+        return not (good and now - good[-1] >= policy.keep_firing_for)
+    return len(bad) >= policy.min_samples and now - bad[-1] >= policy.warning_for

@@ -1,0 +1,205 @@
+"""The file: what goes in comes out, other processes write to it, and what happens when it is damaged, new or locked."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from monitor.alerting import advance
+from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
+from monitor.result import Status
+from monitor.store import Changes, MonitorStore, NoSuchAlert
+from monitor.suppress import Matcher
+
+OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
+START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def store(tmp_path):
+    opened = MonitorStore(tmp_path / "monitor.db")
+    yield opened
+    opened.close()
+
+
+def record(store: MonitorStore, *alerts, now=START) -> None:
+    store.record(Changes(alerts={alert.id: alert for alert in alerts}), now)
+
+
+def test_an_alert_comes_back_as_it_was_whatever_happened_to_it(store, policy, result) -> None:
+    rules = policy(
+        critical_for=20 * SECOND, keep_firing_for=HOUR, configured=frozenset({"sda"}), labels={"site": "hq"}
+    )  # fmt: skip
+    alert = None
+    for number, status in enumerate([WARNING, CRITICAL, CRITICAL, CRITICAL, UNKNOWN, OK, WARNING, OK]):
+        now = START + number * 10 * SECOND + timedelta(microseconds=number)
+        alert, _ = advance(alert, result(status, now, entity="sda"), rules, now)
+        assert alert is not None
+        record(store, alert)
+        assert store.alerts() == [alert]
+
+
+def test_an_alert_is_found_by_the_beginning_of_its_identity_or_by_name(store, policy, result) -> None:
+    alerts = [advance(None, result(CRITICAL, check=name), policy(name), START)[0] for name in ("root disk", "cpu")]
+    record(store, *alerts)
+    assert store.find(alerts[0].id[:4]) == alerts[0]
+    assert store.find("cpu") == alerts[1]
+    with pytest.raises(NoSuchAlert, match="no alert 'nothing' is pending or firing"):
+        store.find("nothing")
+    with pytest.raises(NoSuchAlert):
+        store.find("")
+
+
+def test_a_name_that_means_several_alerts_says_which(store, policy, result) -> None:
+    alerts = [advance(None, result(CRITICAL, entity=e), policy(), START)[0] for e in ("sda", "sdb")]
+    record(store, *alerts)
+    with pytest.raises(NoSuchAlert, match=r"may mean any of .*disk / sd[ab].*disk / sd[ab]"):
+        store.find("disk")
+
+
+def test_silences_are_kept_until_they_expire_or_are_ended(store) -> None:
+    matchers = [Matcher.parse("check=root disk"), Matcher.parse("entity=~sd.*")]
+    first = store.add_silence(matchers, "ann", "new disk", START, START + HOUR)
+    second = store.add_silence(matchers, "ann", "", START + HOUR, START + 2 * HOUR)
+    assert store.silences(START) == [first, second]
+    assert store.silences(START + HOUR) == [second]
+    assert store.expire_silence(second.id, START)
+    assert not store.expire_silence(second.id, START)
+    assert store.silences(START) == [first]
+
+
+def test_a_silence_that_would_hide_everything_or_nothing_is_refused(store) -> None:
+    with pytest.raises(ValueError, match="would hide all alerts"):
+        store.add_silence([], "ann", "", START, START + HOUR)
+    with pytest.raises(ValueError, match="would never count"):
+        store.add_silence([Matcher.parse("check=a")], "ann", "", START, START)
+
+
+def test_acknowledging_again_replaces_and_taking_back_removes(store, policy, result) -> None:
+    alert, _ = advance(None, result(WARNING), policy(), START)
+    record(store, alert)
+    store.acknowledge(alert.id, "ann", "", START)
+    store.acknowledge(alert.id, "bob", "mine", START + SECOND, START + HOUR)
+    [acknowledgement] = store.acknowledgements().values()
+    assert (acknowledgement.author, acknowledgement.severity, acknowledgement.expires_at) == (
+        "bob", WARNING, START + HOUR,
+    )  # fmt: skip
+    assert acknowledgement.covers(alert, START + 2 * SECOND)
+    assert not acknowledgement.covers(alert, START + HOUR)
+    assert store.unacknowledge(alert.id, START)
+    assert not store.unacknowledge(alert.id, START)
+
+
+def test_another_process_writes_while_this_one_has_the_file_open(store) -> None:
+    before = store.database.revision()
+    code = (
+        "import sys; from datetime import *; from pathlib import Path; from monitor.store import MonitorStore;"
+        "from monitor.suppress import Matcher; now = datetime(2024, 5, 1, 12, tzinfo=UTC);"
+        "MonitorStore(Path(sys.argv[1])).add_silence([Matcher.parse('check=a')], 'ann', '', now, now + timedelta(1))"
+    )
+    subprocess.run([sys.executable, "-c", code, str(store.database.path)], check=True, cwd=ROOT, timeout=60)
+    assert store.database.revision() != before
+    assert [silence.author for silence in store.silences(START)] == ["ann"]
+
+
+def test_what_is_old_is_forgotten(store, policy, result) -> None:
+    _, transition = advance(None, result(CRITICAL), policy(), START)
+    store.record(Changes(transitions=[transition]), START)
+    store.prune(START + timedelta(days=89))
+    assert len(store.log()) == 1
+    store.prune(START + timedelta(days=91))
+    assert store.log() == []
+
+
+def damage_header(path: Path) -> None:
+    path.write_bytes(b"this is no database" + bytes(5000))
+
+
+def damage_page(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (path.stat().st_size - 4096))
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [damage_header, damage_page, truncate])
+def test_a_damaged_file_is_set_aside_under_a_name_that_is_told_and_an_empty_one_made(tmp_path, damage) -> None:
+    path = tmp_path / "monitor.db"
+    MonitorStore(path).close()
+    damage(path)
+    damaged = path.read_bytes()
+    store = MonitorStore(path, set_aside_corrupt=True)
+    assert store.database.set_aside == [tmp_path / "monitor.db.corrupt-1"]
+    assert (tmp_path / "monitor.db.corrupt-1").read_bytes() == damaged
+    assert store.alerts() == []
+    store.close()
+    damage(path)
+    store = MonitorStore(path, set_aside_corrupt=True)
+    assert store.database.set_aside == [tmp_path / "monitor.db.corrupt-2"], "an earlier copy is never overwritten"
+    store.close()
+
+
+def test_the_command_line_leaves_a_damaged_file_where_it_is(tmp_path) -> None:
+    path = tmp_path / "monitor.db"
+    damage_header(path)
+    with pytest.raises(MonitorStoreCorrupt, match="file is not a database") as caught:
+        MonitorStore(path)
+    assert "recover" in caught.value.hint
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path) -> None:
+    path = tmp_path / "monitor.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    with pytest.raises(MonitorStoreError, match="written by a newer keepwatch"):
+        MonitorStore(path, set_aside_corrupt=True)
+    assert path.exists()
+
+
+def test_a_place_that_cannot_be_opened_is_a_clear_error(tmp_path) -> None:
+    with pytest.raises(MonitorStoreError, match="unable to open database file") as caught:
+        MonitorStore(tmp_path / "nowhere" / "monitor.db", set_aside_corrupt=True)
+    assert str(tmp_path / "nowhere") in caught.value.hint
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing_of_the_transaction(store, policy, result) -> None:
+    record(store)
+    with store.database.read() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    alerts = [advance(None, result(CRITICAL, entity=str(n)), policy(), START)[0] for n in range(500)]
+    with pytest.raises(MonitorStoreFull, match="disk is full") as caught:
+        record(store, *alerts)
+    assert "make room" in caught.value.hint
+    assert store.alerts() == []
+    with store.database.read() as connection:
+        connection.execute("PRAGMA max_page_count = 1000000")
+    record(store, *alerts)
+    assert len(store.alerts()) == 500
+
+
+def test_a_mistake_in_our_own_statements_is_not_taken_for_a_failing_disk(tmp_path) -> None:
+    database = Database(tmp_path / "monitor.db")
+    with pytest.raises(sqlite3.ProgrammingError), database.write() as connection:
+        connection.execute("SELECT ?", ())
+    with database.write() as connection:
+        connection.execute("DELETE FROM silences")
+    database.close()
+
+
+def test_two_processes_that_make_the_file_at_once_agree(tmp_path) -> None:
+    code = "from pathlib import Path; from monitor.store import MonitorStore; MonitorStore(Path('{}'))"
+    command = [sys.executable, "-c", code.format(tmp_path / "monitor.db")]
+    makers = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
+    assert [(maker.communicate(timeout=60)[1], maker.returncode) for maker in makers] == [(b"", 0)] * 4
