@@ -49,6 +49,7 @@ class FolderPlan:
     node: Node | None
     """None for the target itself, which keeps its own metadata."""
     tree: bytes
+    """Empty for a folder that is only made because something below it is wanted."""
     leaves: tuple[int, ...]
     """Positions in the tree of the leaves that workers write."""
     sizes: tuple[int, ...]

@@ -1,0 +1,235 @@
+"""Compares restored files with the snapshot they came from, and with the live source: the judge of a drill.
+
+It reads back what the restore wrote, through none of the restore's code: every byte is hashed again and held against
+the blob ids, every metadata field against the node, every folder's list of names against the tree. A live file counts
+only when size, mtime and ctime still are what the snapshot has; one that changed since is not a mismatch.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from backup.pack import BlobKind
+from backup.repository import Repository
+from backup.restoring import plain_length
+from backup.sources.base import Problem
+from backup.sources.files import describe, open_path
+from backup.tree import TYPE_OF_FORMAT, Node, as_text, parse_tree
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_ROOT_ONLY = ("security.", "trusted.", "system.")
+
+
+@dataclass(frozen=True, slots=True)
+class CompareFolders:
+    """Job: compare these folders (path relative to the target, tree id). Result: :class:`Compared`."""
+
+    folders: tuple[tuple[bytes, bytes], ...]
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a comparison saw."""
+
+    entries: int = 0
+    bytes: int = 0
+    live_same: int = 0
+    """Live files that are unchanged since the snapshot and have the same bytes."""
+    live_changed: int = 0
+    live_gone: int = 0
+    mismatches: list[Problem] = field(default_factory=list)
+    unjudged: list[Problem] = field(default_factory=list)
+    """Restored files that this user may not read back."""
+    live_unreadable: list[Problem] = field(default_factory=list)
+    """Live files that could not be compared; they say nothing about the backup."""
+
+    def add(self, other: "Compared") -> None:
+        """Sum up."""
+        self.entries += other.entries
+        self.bytes += other.bytes
+        self.live_same += other.live_same
+        self.live_changed += other.live_changed
+        self.live_gone += other.live_gone
+        self.mismatches += other.mismatches
+        self.unjudged += other.unjudged
+        self.live_unreadable += other.live_unreadable
+
+
+class ComparingBench:
+    """Compares in one process: ``target`` with ``repository``, and below ``live_paths`` with the live source."""
+
+    def __init__(self, repository: Repository, target: str, live_paths: Sequence[str]) -> None:
+        self._repository = repository
+        self._target = target
+        self._live_paths = tuple(path.rstrip("/") + "/" for path in live_paths)
+
+    def do(self, job: CompareFolders) -> Compared:
+        """Do one job; differences are in the result."""
+        compared = Compared()
+        for path, tree in job.folders:
+            self._compare_folder(path, tree, compared)
+        return compared
+
+    def finish(self) -> None:
+        """Nothing is left open."""
+
+    def report(self) -> None:
+        """Results say it all."""
+
+    def close(self) -> None:
+        """Nothing is left open."""
+
+    def _compare_folder(self, path: bytes, tree: bytes, compared: Compared) -> None:
+        folder = os.path.join(self._target, as_text(path))
+        nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
+        try:
+            descriptor = open_path(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except PermissionError as error:
+            compared.unjudged.append(Problem(as_text(path), describe(error)))
+            return
+        except OSError as error:
+            compared.mismatches.append(Problem(as_text(path), f"it is not there: {describe(error)}"))
+            return
+        try:
+            extra = {os.fsencode(name) for name in os.listdir(descriptor)} - {node.name for node in nodes}
+            for name in sorted(extra):
+                compared.mismatches.append(_problem(path, name, "it is there and the snapshot does not have it"))
+            for node in nodes:
+                self._compare_node(descriptor, path, node, compared)
+        finally:
+            os.close(descriptor)
+
+    def _compare_node(self, folder: int, path: bytes, node: Node, compared: Compared) -> None:
+        compared.entries += 1
+        try:
+            differences = list(metadata_differences(folder, node))
+            if node.type == "file" and not differences:
+                descriptor = os.open(node.name, _READ | os.O_CLOEXEC, dir_fd=folder)
+                try:
+                    differences += self._content_difference(descriptor, node)
+                finally:
+                    os.close(descriptor)
+                compared.bytes += node.size
+        except PermissionError as error:  # a mode that shuts its owner out, and we are not root
+            compared.unjudged.append(_problem(path, node.name, describe(error)))
+            return
+        except OSError as error:
+            differences = [f"it cannot be read back: {describe(error)}"]
+        if differences:
+            compared.mismatches.append(_problem(path, node.name, "; ".join(differences)))
+        elif node.type == "file":
+            self._compare_live(path, node, compared)
+
+    def _compare_live(self, path: bytes, node: Node, compared: Compared) -> None:
+        live = "/" + as_text(os.path.join(path, node.name))
+        if not (live + "/").startswith(self._live_paths):
+            return
+        try:
+            descriptor = open_path(live, _READ)
+        except FileNotFoundError:
+            compared.live_gone += 1
+            return
+        except OSError as error:
+            compared.live_unreadable.append(Problem(live, describe(error)))
+            return
+        try:
+            if not _is_as_saved(os.fstat(descriptor), node):
+                compared.live_changed += 1
+                return
+            differences = list(self._content_difference(descriptor, node))
+            if not _is_as_saved(os.fstat(descriptor), node):
+                compared.live_changed += 1
+            elif differences:
+                reason = "the live file has the same size and times as the snapshot, and other bytes"
+                compared.mismatches.append(Problem(live, f"{reason}: {differences[0]}"))
+            else:
+                compared.live_same += 1
+        except OSError as error:
+            compared.live_unreadable.append(Problem(live, describe(error)))
+        finally:
+            os.close(descriptor)
+
+    def _content_difference(self, descriptor: int, node: Node) -> Iterator[str]:
+        """Say where the bytes of an open file first differ from what the blob ids promise."""
+        offset = 0
+        for name in node.content or ():
+            location = self._repository.index.lookup(BlobKind.DATA, name)
+            if location is None:
+                yield f"blob {name.hex()[:8]} is in no pack that an index names"
+                return
+            length = plain_length(location.length, location.uncompressed_length)
+            if hashlib.sha256(_read(descriptor, length, offset)).digest() != name:
+                where = f"bytes {offset} to {offset + length}"
+                yield f"{where} are not blob {name.hex()[:8]} of pack {location.pack[:8]}"
+                return
+            offset += length
+        if offset != os.fstat(descriptor).st_size:
+            yield f"it has {os.fstat(descriptor).st_size} bytes, and its blobs {offset}"
+
+
+def metadata_differences(folder: int, node: Node) -> Iterator[str]:
+    """Say in which fields an entry of an open folder differs from its node. Raises OSError."""
+    try:
+        status = os.stat(node.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        yield "it is not there"
+        return
+    kind = TYPE_OF_FORMAT[stat.S_IFMT(status.st_mode)]
+    if kind != node.type:
+        yield f"it is a {kind}, and the snapshot has a {node.type}"
+        return
+    if kind != "symlink" and stat.S_IMODE(status.st_mode) != node.permissions:
+        yield f"its mode is {stat.S_IMODE(status.st_mode):04o} instead of {node.permissions:04o}"
+    if os.geteuid() == 0 and (status.st_uid, status.st_gid) != (node.uid, node.gid):
+        yield f"its owner is {status.st_uid}:{status.st_gid} instead of {node.uid}:{node.gid}"
+    if status.st_mtime_ns != node.mtime_ns:
+        yield f"its modification time is off by {(status.st_mtime_ns - node.mtime_ns) / 1e9:.9f} s"
+    if kind == "file" and status.st_size != node.size:
+        yield f"its size is {status.st_size} instead of {node.size}"
+    if kind in ("dev", "chardev") and status.st_rdev != node.device:
+        yield f"its device number is {status.st_rdev:#x} instead of {node.device:#x}"
+    if kind == "symlink" and os.fsencode(os.readlink(node.name, dir_fd=folder)) != node.linktarget:
+        yield f"it does not point to {as_text(node.linktarget)}"
+    yield from _xattr_differences(f"/proc/self/fd/{folder}/{as_text(node.name)}", node)
+
+
+def _xattr_differences(path: str, node: Node) -> Iterator[str]:
+    """Attributes of the security modules may be added by this machine's policy; all others must be the same."""
+    try:
+        found = {name: os.getxattr(path, name, follow_symlinks=False) for name in _xattr_names(path)}
+    except OSError as error:
+        yield f"its attributes cannot be read back: {describe(error)}"
+        return
+    wanted = dict(node.xattrs)
+    if os.geteuid() != 0:
+        found = {name: value for name, value in found.items() if not name.startswith(_ROOT_ONLY)}
+        wanted = {name: value for name, value in wanted.items() if not name.startswith(_ROOT_ONLY)}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name) and (name in wanted or not name.startswith("security.")):
+            yield f"its attribute {name} differs"
+
+
+def _xattr_names(path: str) -> list[str]:
+    try:
+        return os.listxattr(path, follow_symlinks=False)
+    except OSError:
+        return []  # a file system without attributes; those wanted will be missed by name
+
+
+def _is_as_saved(status: os.stat_result, node: Node) -> bool:
+    now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return stat.S_ISREG(status.st_mode) and now == (node.size, node.mtime_ns, node.ctime_ns)
+
+
+def _read(descriptor: int, length: int, offset: int) -> bytes:
+    parts = []
+    while length and (part := os.pread(descriptor, length, offset)):
+        parts.append(part)
+        length, offset = length - len(part), offset + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _problem(folder: bytes, name: bytes, reason: str) -> Problem:
+    return Problem(as_text(os.path.join(folder, name)), reason)

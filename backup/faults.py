@@ -1,0 +1,125 @@
+"""Faults for drills to find: damage that exists only in the drill's own view of a storage.
+
+A drill that cannot fail proves nothing. Each plant wraps the storage, changes what is read from it, and never writes:
+the repository itself is not touched. Every plant can say whether a failure names it, since a drill that failed for
+another reason did not find it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from backup.errors import FileMissing, StorageError
+from backup.index import Index
+from backup.pack import BlobKind
+from backup.repository import Repository
+from backup.storage.base import Buffer, FileKind, Storage, StorageProperties, StoredFile
+
+FLIPPED_BIT = "flipped-bit"
+MISSING_PACK = "missing-pack"
+MISSING_INDEX = "missing-index"
+WRONG_PASSWORD = "wrong-password"  # noqa: S105 - the name of a fault
+PLANTS = (FLIPPED_BIT, MISSING_PACK, MISSING_INDEX, WRONG_PASSWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """A fault that was planted."""
+
+    fault: str
+    description: str
+    """Where it is, for the report."""
+    trace: str
+    """What a failure that found it says."""
+
+
+class FaultyView:
+    """A storage seen through a fault. Locks pass through, everything else that would write is refused."""
+
+    def __init__(self, inner: Storage) -> None:
+        self._inner = inner
+        self._hidden: tuple[FileKind, str] | None = None
+        self._flipped: tuple[str, int] | None = None
+
+    def hide(self, kind: FileKind, name: str) -> None:
+        """Act as if this file did not exist."""
+        self._hidden = (kind, name)
+
+    def flip(self, pack: str, offset: int) -> None:
+        """Act as if the lowest bit of this byte were the other way round."""
+        self._flipped = (pack, offset)
+
+    @property
+    def properties(self) -> StorageProperties:
+        """Those of the storage."""
+        return self._inner.properties
+
+    def create(self) -> None:
+        """Refused."""
+        raise StorageError("refused to write to a repository through a planted fault", permanent=True)
+
+    def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
+        """Pass locks on, refuse all else."""
+        if kind is not FileKind.LOCK:
+            raise StorageError("refused to write to a repository through a planted fault", permanent=True)
+        self._inner.put(kind, name, content)
+
+    def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read, with the fault."""
+        self._look_for(kind, name)
+        content = self._inner.get(kind, name, offset, length)
+        if kind is FileKind.DATA and self._flipped is not None and name == self._flipped[0]:
+            place = self._flipped[1] - offset
+            if 0 <= place < len(content):
+                return content[:place] + bytes((content[place] ^ 1,)) + content[place + 1 :]
+        return content
+
+    def list(self, kind: FileKind) -> Iterator[StoredFile]:
+        """List, without what is hidden."""
+        return (file for file in self._inner.list(kind) if (kind, file.name) != self._hidden)
+
+    def stat(self, kind: FileKind, name: str) -> StoredFile:
+        """Look up, unless it is hidden."""
+        self._look_for(kind, name)
+        return self._inner.stat(kind, name)
+
+    def delete(self, kind: FileKind, name: str) -> None:
+        """Pass locks on, refuse all else."""
+        if kind is not FileKind.LOCK:
+            raise StorageError("refused to delete from a repository through a planted fault", permanent=True)
+        self._inner.delete(kind, name)
+
+    def _look_for(self, kind: FileKind, name: str) -> None:
+        if (kind, name) == self._hidden:
+            raise FileMissing(f"could not read {kind} {name[:8]}: no such file (a planted fault)")
+
+
+def plant_in_index(view: FaultyView, repository: Repository, root_tree: bytes) -> Planted:
+    """Hide the index file that knows where the snapshot's root tree is. Call it before the index is loaded.
+
+    Raises ValueError when no index file does.
+    """
+    for file in list(repository.storage.list(FileKind.INDEX)):
+        for listing in repository.load_index_file(file.name):
+            if any(entry.kind is BlobKind.TREE and entry.id == root_tree for entry in listing.entries):
+                view.hide(FileKind.INDEX, file.name)
+                return Planted(MISSING_INDEX, f"index {file.name[:8]} is missing", root_tree.hex()[:8])
+    raise ValueError("no index file names the snapshot's root tree")
+
+
+def plant_in_pack(view: FaultyView, fault: str, index: Index, blobs: Sequence[bytes]) -> Planted:
+    """Damage the pack of one of the snapshot's data blobs, one that is stored only once.
+
+    Raises ValueError when there is no such blob: the snapshot has no content, or every blob twice.
+    """
+    for blob in blobs:
+        places = index.lookup_all(BlobKind.DATA, blob)
+        if len(places) != 1:
+            continue
+        pack = places[0].pack
+        if fault == MISSING_PACK:
+            view.hide(FileKind.DATA, pack)
+            return Planted(fault, f"pack {pack[:8]} is missing", pack[:8])
+        middle = places[0].offset + places[0].length // 2
+        view.flip(pack, middle)
+        return Planted(fault, f"one bit of byte {middle} of pack {pack[:8]} is flipped", pack[:8])
+    raise ValueError("the snapshot has no content that is stored just once")
