@@ -119,10 +119,6 @@ class Index:
         for pack, size in zip(self._packs, self._pack_bytes, strict=True):
             yield pack.hex(), size
 
-    def contains_pack(self, pack: str) -> bool:
-        """Whether a pack is known."""
-        return bytes.fromhex(pack) in self._pack_numbers
-
     def pack_number(self, record: int) -> int:
         """Say in which pack a record lies, as its position in `packs`."""
         return int(_PACK.unpack_from(self._records, record * _SIZE + _ID)[0]) & ~_KIND_BIT

@@ -70,9 +70,9 @@ class KeyFile:
         try:
             document = orjson.loads(plain)
             return MasterKey(
-                base64.b64decode(document["encrypt"]),
-                base64.b64decode(document["mac"]["k"]),
-                base64.b64decode(document["mac"]["r"]),
+                _bytes(document["encrypt"]),
+                _bytes(document["mac"]["k"]),
+                _bytes(document["mac"]["r"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise CorruptData(f"could not read the master key in key {self.id[:8]}: {error}", name=self.id) from error
@@ -155,7 +155,7 @@ def load_key_file(storage: Storage, name: str) -> KeyFile:
 def _key_file(document: Mapping[str, object], name: str) -> KeyFile:
     if document["kdf"] != "scrypt":
         raise ValueError(f"unknown key derivation {document['kdf']!r}")
-    salt = base64.b64decode(str(document["salt"]))
+    salt = _bytes(document["salt"])
     if len(salt) != _SALT_BYTES:
         raise ValueError(f"the salt has {len(salt)} bytes instead of {_SALT_BYTES}")
     n, r, p = (int(str(document[part])) for part in ("N", "r", "p"))
@@ -165,7 +165,7 @@ def _key_file(document: Mapping[str, object], name: str) -> KeyFile:
         hostname=str(document.get("hostname", "")),
         kdf=KdfParameters(n, r, p),
         salt=salt,
-        sealed=base64.b64decode(str(document["data"])),
+        sealed=_bytes(document["data"]),
         id=name,
     )
 
@@ -233,3 +233,7 @@ def change_password(
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+def _bytes(text: object) -> bytes:
+    return base64.b64decode(str(text), validate=True)

@@ -12,7 +12,7 @@ pack and send the small `PackRecord` home.
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ import zstandard
 
 from backup.crypto import OVERHEAD_BYTES, MasterKey, Sealer
 from backup.errors import CorruptData
-from backup.storage.base import Buffer, FileKind, Storage
+from backup.storage.base import Buffer
 
 TARGET_BYTES: Final = 16 * 2**20
 HEADER_MOST_BYTES: Final = 16 * 2**20
@@ -146,24 +146,6 @@ def split_pack(content: bytes) -> tuple[memoryview, memoryview]:
     return view[: end - length], view[end - length : end]
 
 
-def read_header(storage: Storage, sealer: Sealer, name: str, size: int) -> list[BlobEntry]:
-    """Read the entries of a stored pack of ``size`` bytes from its header. Raises CorruptData, StorageError."""
-    guess = min(size, 64 * 1024)
-    tail = storage.get(FileKind.DATA, name, size - guess, guess)
-    try:
-        if len(tail) != guess or size < SMALLEST_PACK_BYTES:
-            raise CorruptData(f"it has not the {size} bytes it should have")
-        needed = _LENGTH.unpack_from(tail, len(tail) - LENGTH_BYTES)[0] + LENGTH_BYTES
-        if guess < needed <= min(size, HEADER_MOST_BYTES + OVERHEAD_BYTES + LENGTH_BYTES):
-            tail = storage.get(FileKind.DATA, name, size - needed, needed)
-        entries = parse_header(sealer.open(split_pack(tail)[1]))
-        if pack_size(entries) != size:
-            raise CorruptData(f"its header names {pack_size(entries)} bytes, and it has {size}")
-    except CorruptData as error:
-        raise CorruptData(f"could not read the header of pack {name[:8]}: {error}", name=name) from error
-    return entries
-
-
 class BlobCodec:
     """Compresses and seals single blobs, and back. Keeps contexts, so each thread needs its own.
 
@@ -271,10 +253,3 @@ class PackBuilder:
         finished = FinishedPack(self._hash.hexdigest(), self.size + len(sealed) + len(end), buffers, header)
         self._clear()
         return finished
-
-
-def read_blobs(codec: BlobCodec, content: memoryview, entries: Iterable[BlobEntry]) -> Iterator[tuple[bytes, bytes]]:
-    """Decode blobs out of a piece of a pack that begins at offset 0; gives (id, plaintext). Raises CorruptData."""
-    for entry in entries:
-        sealed = content[entry.offset : entry.offset + entry.length]
-        yield entry.id, codec.decode(sealed, entry.id, entry.uncompressed_length)
