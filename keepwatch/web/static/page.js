@@ -63,7 +63,9 @@
       location.reload();
       return;
     }
+    const focused = document.activeElement;
     morph(view, fresh);
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     head(view.dataset.title, view.dataset.icon);
   }
 
