@@ -59,6 +59,10 @@ def _judge_backup(job: JobView, repository: str, now: datetime) -> Result:
         what = f"last good backup {format_duration(age)} ago" if saved_at else "no good backup yet"
         message = f"{what}, allowed {format_duration(limit)}{_reason(job)}"
         return Result(_backup(job.name), repository, Status.CRITICAL, message, now, 0.0, (reading,))
+    full = next((d for d in duties if d.kind == "full" and d.last_success_at), None)
+    if full and full.last_success_at and (now - full.last_success_at).total_seconds() > full.max_age_seconds:
+        message = f"last full backup {format_duration(now - full.last_success_at)} ago, allowed {_allowed(full)}"
+        return Result(_backup(job.name), repository, Status.WARNING, message, now, 0.0, (reading,))
     last = job.last_backup
     if last and last.repository == repository and last.outcome in ("failed", "partial"):
         message = f"last {last.kind} backup {last.outcome}: {last.message}"

@@ -116,13 +116,15 @@ class Dispatcher:
         run = self.catalog.run(child.order.run_id)
         if run.outcome == "running":
             now = self._clock()
-            if child.timed_out or child.status < 0 or self._stopping:
-                reason = "its time limit" if child.timed_out else f"signal {-child.status}"
-                self.catalog.end_run(run.id, "interrupted", f"its process was ended by {reason}", now=now)
+            if child.status < 0 or self._stopping:
+                reason = f"its process was ended by signal {-child.status}"
+                self.catalog.end_run(run.id, "failed" if child.timed_out else "interrupted", reason, now=now)
             else:
                 message = f"its process ended with status {child.status} and said nothing; the log above tells more"
                 self.catalog.end_run(run.id, "failed", message, now=now)
-            run = self.catalog.run(run.id)
+        if child.timed_out:
+            self.catalog.end_run(run.id, "failed", "stopped at its time limit", now=self._clock())
+        run = self.catalog.run(run.id)
         level = logging.INFO if run.outcome in ("succeeded", "passed") else logging.WARNING
         fields = {"run": run.id, "kind": run.kind, "job": run.job, "outcome": run.outcome, "result": run.message}
         log.log(level, "run ended", extra=fields)

@@ -5,7 +5,8 @@ policy, verifying or pruning a repository. Rules:
 
 - What never succeeded is due at once, so a new job is protected and proven from its first minute.
 - What came due while the daemon was down is due once, not as often as it was missed.
-- A run that was interrupted is due again at once; one that failed waits longer each time, up to an hour.
+- A run that was interrupted is due again at once; one that failed, or was interrupted again, waits longer each time,
+  up to an hour.
 - A full backup stands in for an incremental one that comes due with it.
 - A drill needs a snapshot, a ``forget`` a backup since the last one.
 - Jitter is fixed by name, so that a hundred machines do not call the same storage at 02:00:00.
@@ -83,12 +84,12 @@ def duties_of(settings: Settings, now: datetime, zone: tzinfo) -> list[Duty]:
     found: list[Duty] = []
     for name, job in settings.jobs.items():
         for repository in job.repositories:
-            backups = [s for s in (job.full, job.incremental) if s is not None]
-            age = job.rpo or max((_tolerated(s, now, zone) for s in backups), default=None)
-            if job.full:
-                found.append(Duty("full", name, repository, job.full, age))
-            if job.incremental:
-                found.append(Duty("incremental", name, repository, job.incremental, age))
+            # The promised RPO binds whatever saves most often; a weekly full need not keep a two-hour promise.
+            often = job.incremental or job.full
+            for kind, schedule in (("full", job.full), ("incremental", job.incremental)):
+                if schedule:
+                    promised = job.rpo if schedule is often else None
+                    found.append(Duty(kind, name, repository, schedule, promised or _tolerated(schedule, now, zone)))
             if job.keep:
                 found.append(Duty("forget", name, repository, None))
         if job.drill:
@@ -115,7 +116,7 @@ def next_due(duty: Duty, ledger: Ledger, zone: tzinfo) -> datetime | None:
     full = ledger.get(("full", duty.job, duty.repository), NOTHING)
     if duty.kind == "incremental" and full.last_success_at is None and full.last_started_at is not None:
         return None
-    if facts.last_outcome == "interrupted":
+    if facts.last_outcome == "interrupted" and facts.failures_in_row <= 1:
         return _AT_ONCE
     if facts.failures_in_row and facts.last_ended_at is not None:
         retry_at = facts.last_ended_at + _RETRY[min(facts.failures_in_row, len(_RETRY)) - 1]

@@ -6,28 +6,30 @@ run; a user's error becomes a failed run with a hint, a bug one with a traceback
 
 import logging
 import os
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup.archiver import backup
-from backup.catalog import Catalog, CatalogError, SnapshotRow
+from backup.catalog import Catalog, CatalogError, DrillRow, SnapshotRow
+from backup.drill import DrillReport, Verdict, run_drill
 from backup.errors import BackupError, Interrupted, RepositoryMissing
 from backup.forget import all_together, execute_forget, plan_forget
+from backup.journal import Journal
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
+from backup.storage.open import open_storage
 from backup.verify import verify
 from config.jobs import JobSettings
-from config.secrets import SecretError
+from config.secrets import SecretError, read_password
 from config.settings import Settings
 from config.units import format_duration, format_size
+from keepwatch import hooks
 from keepwatch.errors import KeepwatchError
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.repositories import open_repository
@@ -37,7 +39,6 @@ log = logging.getLogger(__name__)
 
 LOCK_WAIT = timedelta(minutes=5)
 """How long a run waits for somebody else's lock on the repository."""
-_HOOK_SECONDS = 3600.0
 _LINES_KEPT = 20
 
 
@@ -130,7 +131,8 @@ def _record(work: Work, ending: Ending) -> None:
 
 def _backup(work: Work) -> Ending:
     job, order = work.job, work.order
-    with _hooks(work):
+    environment = {"KEEPWATCH_JOB": order.job, "KEEPWATCH_KIND": order.kind}
+    with hooks.around(job.before, job.after, environment, work.stop):
         source = FilesSource.from_settings(job.source)
         if _covers(job.source.paths, work.state.path):
             work.state.copy_databases()
@@ -212,7 +214,78 @@ def _prune(work: Work) -> Ending:
     with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
         report = execute_prune(repository, plan_prune(repository))
     remember(repository, work.order.repository, work.catalog, work.clock)
-    return Ending("succeeded", str(report))
+    message = (
+        f"{format_size(report.freed_bytes)} given back; {report.deleted_packs} packs removed,"
+        f" {report.rewritten_packs} rewritten"
+    )
+    return Ending("succeeded", message, figures={"bytes_freed": report.freed_bytes})
+
+
+def _drill(work: Work) -> Ending:
+    job, order, settings = work.job, work.order, work.settings.repositories[work.order.repository]
+    report = run_drill(
+        open_storage(settings.url),
+        read_password(settings, os.environ).get_secret_value(),
+        job=order.job,
+        snapshot=order.snapshot,
+        scratch=work.state.scratch,
+        clock=work.clock,
+        live_paths=[str(path) for path in job.source.paths],
+        rto_objective=job.rto,
+        rpo_objective=job.rpo,
+        plant=order.plant,
+        keep_scratch=order.keep_scratch,
+        lock_wait=LOCK_WAIT,
+        stop=work.stop.is_set,
+        progress=lambda p: work.progress(Progress(p.phase, p.bytes, p.bytes_expected, p.files, p.files_expected)),
+    )
+    number = Journal(work.state.journal).append(report.evidence() | {"repository": settings.url}, now=work.clock())
+    work.catalog.record_drill(order.run_id, _drill_row(report, order))
+    return drill_ending(report, number)
+
+
+def drill_ending(report: DrillReport, journal_line: int) -> Ending:
+    """Turn a drill's report into an ending. A planted fault that was found is a success of the drill."""
+    evidence = f"; line {journal_line} of the drill journal"
+    message = report.message + evidence
+    figures: dict[str, float] = {"files": report.files, "bytes": report.bytes}
+    if report.rto_seconds is not None:
+        figures["rto_seconds"] = report.rto_seconds
+    if report.rpo_seconds is not None:
+        figures["rpo_seconds"] = report.rpo_seconds
+    if report.scratch:
+        message += f"; the restored files are in {report.scratch}"
+    if report.plant_found is not None:
+        outcome, code = ("succeeded", 0) if report.plant_found else ("failed", 4)
+    else:
+        outcome, code = _VERDICTS[report.verdict]
+    return Ending(outcome, message, report.hint, code, figures, report.snapshot_id)
+
+
+_VERDICTS = {
+    Verdict.PASSED: ("passed", 0),
+    Verdict.FAILED: ("failed", 4),
+    Verdict.INCONCLUSIVE: ("inconclusive", 3),
+}
+
+
+def _drill_row(report: DrillReport, order: Order) -> DrillRow:
+    return DrillRow(
+        id=0,
+        job=order.job,
+        repository=order.repository,
+        snapshot=report.snapshot_id,
+        level=report.level,
+        verdict=report.verdict.value,
+        started_at=report.started_at,
+        ended_at=report.ended_at,
+        rto_seconds=report.rto_seconds,
+        rpo_seconds=report.rpo_seconds,
+        files=report.files,
+        bytes=report.bytes,
+        message=report.message,
+        planted=report.planted,
+    )
 
 
 _KINDS: dict[str, Callable[[Work], Ending]] = {
@@ -221,6 +294,7 @@ _KINDS: dict[str, Callable[[Work], Ending]] = {
     "forget": _forget,
     "verify": _verify,
     "prune": _prune,
+    "drill": _drill,
 }
 
 
@@ -251,40 +325,6 @@ def _row(repository: str, snapshot: Snapshot) -> SnapshotRow:
         added_bytes=summary.data_added_packed if summary else 0,
         partial="partial" in snapshot.tags,
     )
-
-
-@contextmanager
-def _hooks(work: Work) -> Iterator[None]:
-    """Run the job's commands around what is inside. ``after`` always runs and is told how it went."""
-    outcome = "failed"
-    try:
-        for command in work.job.before:
-            _run_hook(command, work, "before")
-        yield
-        outcome = "succeeded"
-    finally:
-        for command in work.job.after:
-            try:
-                _run_hook(command, work, "after", {"KEEPWATCH_OUTCOME": outcome})
-            except KeepwatchError as error:
-                log.error("hook failed", extra={"job": work.order.job, "problem": error})
-
-
-def _run_hook(command: str, work: Work, when: str, environment: dict[str, str] | None = None) -> None:
-    names = {"KEEPWATCH_JOB": work.order.job, "KEEPWATCH_KIND": work.order.kind, **(environment or {})}
-    try:
-        done = subprocess.run(
-            ["/bin/sh", "-c", command], env=os.environ | names, timeout=_HOOK_SECONDS, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        raise KeepwatchError(f"running the {when} hook '{command}': no end after {_HOOK_SECONDS:.0f} s") from None
-    if done.returncode:
-        said = done.stdout.decode(errors="replace").strip().splitlines()
-        raise KeepwatchError(
-            f"running the {when} hook '{command}': exit status {done.returncode}{': ' + said[-1] if said else ''}",
-            hint="run it by hand as the user keepwatch runs as",
-        )
 
 
 def _covers(paths: list[Path], folder: Path) -> bool:
