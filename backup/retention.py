@@ -1,12 +1,12 @@
 """Retention: which snapshots to keep, as arithmetic on values, each with its reasons.
 
-The rules are restic's (internal/restic/snapshot_policy.go): walking from the newest, each hour, day, week, month or
-year that has a snapshot keeps the newest of it, until the rule's count is used up; a rule with counts left also keeps
-the oldest snapshot of all, so that history reaches as far back as it can; ``within`` is measured from the newest
-snapshot and not from now, so that a backup that stopped months ago is not forgotten to the last file. Two rules are our
-own: the newest snapshot and the newest that a drill has proven are always kept; and one that is dated in the future,
-where a clock was wrong, is kept and never counts, since it would push honest ones out. Nothing here reads a repository
-or deletes anything.
+The rules are those of current restic (internal/data/snapshot_policy.go): walking from the newest, each hour, day, week,
+month or year that has a snapshot keeps the newest of it, until the rule's count is used up; a rule with counts left
+also keeps the oldest snapshot of all, so that history reaches as far back as it can; ``within`` is measured from the
+newest snapshot and not from now, so that a backup that stopped months ago is not forgotten to the last file. Two rules
+are our own: the newest snapshot and the newest that a drill has proven are always kept; and one that is dated in the
+future, where a clock was wrong, is kept and never counts, since it would push honest ones out. Nothing here reads a
+repository or deletes anything.
 """
 
 from collections.abc import Callable, Collection, Iterable
