@@ -23,7 +23,7 @@ from config import default
 
 SAMPLE_SECONDS = 5.0
 QUIET_SECONDS = 15.0
-"""The daemon counts as idle when it has had no children for so long."""
+"""The daemon counts as idle when no job has run for so long."""
 START_SECONDS = 180.0
 
 
@@ -54,11 +54,22 @@ def processes(daemon: psutil.Process) -> list[psutil.Process]:
     return [daemon, *daemon.children(recursive=True)]
 
 
+def has_run_going_on(daemon: psutil.Process) -> bool:
+    """Whether a job's child is there; the child that asks file systems for their size always is."""
+    for process in daemon.children():
+        try:
+            if "keepwatch.job_child" in process.cmdline():
+                return True
+        except psutil.NoSuchProcess:
+            continue
+    return False
+
+
 def wait_until_idle(daemon: psutil.Process) -> float:
     """Return the seconds it took until the first backups and drills were over. Raises TimeoutError."""
     began = quiet_since = time.monotonic()
     while time.monotonic() - quiet_since < QUIET_SECONDS:
-        if len(processes(daemon)) > 1:
+        if has_run_going_on(daemon):
             quiet_since = time.monotonic()
         if time.monotonic() - began > START_SECONDS:
             raise TimeoutError(f"the daemon was not idle after {START_SECONDS:g} s")
