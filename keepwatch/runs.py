@@ -259,7 +259,7 @@ def drill_ending(report: DrillReport, journal_line: int) -> Ending:
         outcome, code = ("succeeded", 0) if report.plant_found else ("failed", 4)
     else:
         outcome, code = _VERDICTS[report.verdict]
-    return Ending(outcome, message, report.hint, code, figures, report.snapshot_id)
+    return Ending(outcome, message, "" if code == 0 else report.hint, code, figures, report.snapshot_id)
 
 
 _VERDICTS = {

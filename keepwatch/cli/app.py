@@ -3,15 +3,15 @@
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
-import click
 import typer
 
 from backup.errors import BackupError
 from config.problems import ConfigProblems
 from config.secrets import SecretError
 from keepwatch import __version__
-from keepwatch.cli import alerts, backups, configure, daemon_command, repository, status
+from keepwatch.cli import alerts, backups, configure, daemon_command, drills, repository, status
 from keepwatch.cli.output import complain
 from keepwatch.errors import KeepwatchError
 from monitor.store import MonitorStoreError
@@ -26,7 +26,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
 )
-for module in (daemon_command, status, alerts, backups, repository):
+_WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
+
+for module in (daemon_command, status, alerts, backups, drills, repository):
     module.register(app)
 app.add_typer(configure.app, name="config")
 
@@ -50,12 +53,12 @@ def run(arguments: Sequence[str]) -> int:
     except (BackupError, KeepwatchError, SecretError, MonitorStoreError) as error:
         complain(str(error), error.hint)
         return getattr(error, "exit_code", 1)
-    except click.exceptions.Exit as leave:
-        return int(leave.exit_code)
-    except click.ClickException as error:
+    except typer.Exit as leave:
+        return leave.exit_code
+    except _WRONG_USE as error:
         error.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return 130
     except BrokenPipeError:

@@ -1,6 +1,169 @@
-"""Commands about proof: drill, drill log."""
+"""Commands about proof: ``drill`` and ``drill log``.
+
+``drill log`` is a command below ``drill``, which takes job names itself; a job that is really called "log" is drilled
+with ``keepwatch drill run log``.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from backup.drill import run_drill
+from backup.faults import PLANTS
+from backup.journal import Journal
+from backup.storage.open import open_storage
+from config.secrets import read_secret_file
+from config.units import format_duration
+from keepwatch.cli.backups import DetachOption, JobsArgument, QuietOption, hand_over, run_orders, stop_on_signal
+from keepwatch.cli.options import ConfigOption, JsonOption, PasswordOption, Setup, StateOption, UrlOption, exit_status
+from keepwatch.cli.output import ProgressPrinter, complain, note, print_json, print_table
+from keepwatch.clock import now
+from keepwatch.errors import UsageError
+from keepwatch.orders import Order, Progress
+from keepwatch.runs import LOCK_WAIT, drill_ending
+
+_CODES = "0 passed, or the planted fault was found; 1 failed to run; 2 usage or configuration; 3 inconclusive; 4 failed"
+_COMMANDS = ("run", "log")
 
 
+class _DrillGroup(TyperGroup):
+    """Lets ``keepwatch drill JOB`` mean ``keepwatch drill run JOB``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the implied ``run`` in front."""
+        if args[:1] not in ([name] for name in _COMMANDS) and not {"-h", "--help"} & set(args[:1]):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
 
 
-_CODES = "0 passed; 1 could not be carried out; 2 usage or configuration; 3 inconclusive; 4 failed"
+drill_app = typer.Typer(
+    cls=_DrillGroup,
+    help="Prove that backups come back: restore into scratch under the clock and compare every byte. "
+    "`keepwatch drill [JOB]...` is short for `keepwatch drill run [JOB]...`.",
+    epilog=exit_status("keepwatch drill documents --plant flipped-bit", _CODES),
+    no_args_is_help=False,
+    rich_markup_mode=None,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    drill_app.command("run", epilog=exit_status("keepwatch drill documents", _CODES))(drill)
+    drill_app.command("log", epilog=exit_status("keepwatch drill log --verify", "0 done; 4 the journal is broken"))(log)
+    app.add_typer(drill_app, name="drill")
+
+
+def drill(
+    jobs: JobsArgument = None,
+    snapshot: Annotated[str, typer.Option(help="Which snapshot: an id, a prefix, or latest.")] = "latest",
+    level: Annotated[str, typer.Option(help="How far to go; this version knows `restore`.")] = "restore",
+    plant: Annotated[str | None, typer.Option(help=f"Plant a fault that must be found: {', '.join(PLANTS)}.")] = None,
+    keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Leave the restored files there.")] = False,
+    scratch: Annotated[Path | None, typer.Option(help="Where to restore to, with --repository-url.")] = None,
+    detach: DetachOption = False,
+    quiet: QuietOption = False,
+    repository_url: UrlOption = None,
+    password_file: PasswordOption = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> int:
+    """Restore a snapshot into scratch, compare every byte, and measure RTO and RPO."""
+    if level != "restore":
+        raise UsageError(f"no drill level is named {level}", hint="this version knows: restore")
+    if plant is not None and plant not in PLANTS:
+        raise UsageError(f"no fault is named {plant}", hint=f"known: {', '.join(PLANTS)}")
+    if repository_url:
+        return _drill_anything(repository_url, password_file, snapshot, plant, scratch, quiet=quiet, as_json=as_json)
+    setup = Setup(config, state_dir)
+    orders = []
+    for job in setup.jobs(jobs):
+        settings = setup.settings.jobs[job]
+        target = (settings.drill.repository if settings.drill else None) or settings.repositories[0]
+        orders.append(Order(0, "drill", job, target, snapshot, plant, keep_scratch))
+    if detach:
+        if plant or keep_scratch or snapshot != "latest":
+            raise UsageError("--detach takes no --plant, --keep-scratch or --snapshot", hint="leave --detach out")
+        return hand_over(setup, orders)
+    return run_orders(setup, orders, quiet=quiet, as_json=as_json)
+
+
+def _drill_anything(
+    url: str,
+    password_file: Path | None,
+    snapshot: str,
+    plant: str | None,
+    scratch: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> int:
+    """Drill a repository that no configuration knows. Nothing is recorded; the result is what is printed."""
+    if password_file is None or scratch is None:
+        raise UsageError("--repository-url needs --password-file and --scratch", hint="name a folder with enough room")
+    printer = ProgressPrinter(as_json=as_json, quiet=quiet)
+    with stop_on_signal() as stop:
+        try:
+            report = run_drill(
+                open_storage(url),
+                read_secret_file(password_file.absolute(), {}).get_secret_value(),
+                job="",
+                snapshot=snapshot,
+                scratch=scratch.absolute(),
+                clock=now,
+                plant=plant,
+                lock_wait=LOCK_WAIT,
+                stop=stop.is_set,
+                progress=lambda p: printer(Progress(p.phase, p.bytes, p.bytes_expected, p.files, p.files_expected)),
+            )
+        finally:
+            printer.close()
+    if as_json:
+        print_json(report)
+    else:
+        print(f"{report.verdict}: {report.message}")
+        if report.hint:
+            note(f"hint: {report.hint}")
+    return drill_ending(report, 0).exit_code
+
+
+def log(
+    verify: Annotated[bool, typer.Option("--verify", help="Check that nobody changed the journal.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> int:
+    """Show the journal of all drills: what was restored, how long it took, what came of it."""
+    journal = Journal(Setup(config, state_dir).state.journal)
+    if verify:
+        found = journal.verify()
+        if as_json:
+            print_json(found)
+        elif found.broken_line is None:
+            print(f"{found.lines} lines, unbroken; the last has hash {found.last_hash}")
+        else:
+            complain(f"line {found.broken_line} of {journal.path}: {found.problem}", "the lines before it are sound")
+        return 0 if found.broken_line is None else 4
+    lines = list(journal.lines())
+    if as_json:
+        print_json(lines)
+        return 0
+    rows = []
+    for line in lines:
+        record = line.record
+        rto = record.get("rto_seconds")
+        rows.append(
+            (
+                line.line,
+                line.at[:19].replace("T", " "),
+                record["job"],
+                str(record["snapshot"])[:8],
+                record["verdict"],
+                format_duration(float(rto)) if isinstance(rto, int | float) else "-",
+                record["message"],
+            )
+        )
+    print_table(("line", "at (UTC)", "job", "snapshot", "verdict", "RTO", "what"), rows, empty="no drill has ended yet")
+    return 0

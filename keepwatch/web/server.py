@@ -97,7 +97,8 @@ def _listen(host: str, port: int) -> list[socket.socket]:
     addresses = list(dict.fromkeys((family, address[0]) for family, _, _, _, address in found))
     listeners: list[socket.socket] = []
     for family, address in addresses:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # the protocol by name: asyncio switches off Nagle's delay (40 ms an answer) only where it reads IPPROTO_TCP
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:

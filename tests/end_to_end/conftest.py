@@ -82,11 +82,11 @@ class Daemon:
     def said(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        self.signal(number)
+        self.send(number)
         return self.process.wait(60)
 
     def children(self) -> list[int]:

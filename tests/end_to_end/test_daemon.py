@@ -126,7 +126,7 @@ def test_a_bad_reload_keeps_the_old_settings_and_raises_an_alert_about_itself(of
     daemon.until(lambda: protected(daemon), "saved and proven")
     good = daemon.config.read_text()
     daemon.config.write_text(good.replace('every = "1s"', 'evry = "1s"'))
-    daemon.signal(signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
     firing = daemon.until(
         lambda: [a for a in daemon.view()["alerts"] if a["entity"] == "configuration" and a["state"] == "firing"],
         "the alert about the configuration",
@@ -135,7 +135,7 @@ def test_a_bad_reload_keeps_the_old_settings_and_raises_an_alert_about_itself(of
     assert daemon.view()["config_reload_ok"] is False
     assert daemon.view()["checks"][0]["check"] == "root disk", "the old settings stay in force"
     daemon.config.write_text(good.replace('"root disk"', '"the disk"'))
-    daemon.signal(signal.SIGHUP)
+    daemon.send(signal.SIGHUP)
     daemon.until(lambda: [c["check"] for c in daemon.view()["checks"]] == ["the disk"], "the new check runs")
     daemon.until(
         lambda: not [a for a in daemon.view()["alerts"] if a["entity"] == "configuration" and a["state"] == "firing"],
@@ -164,7 +164,7 @@ def test_a_second_ctrl_c_stops_at_once_and_nothing_is_damaged(office, tmp_path):
     children = daemon.children()
     for child in children:
         os.kill(child, signal.SIGSTOP)  # children that cannot end in time
-    daemon.signal(signal.SIGINT)
+    daemon.send(signal.SIGINT)
     daemon.until(lambda: "waiting for runs to end" in daemon.said(), "it waits")
     began = time.monotonic()
     assert daemon.stop(signal.SIGINT) == 130
