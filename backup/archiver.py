@@ -115,9 +115,12 @@ def backup(
             repository.flush()
         kind = "full" if full or parent is None else "incremental"
         problems = tuple(sorted(capture.problems, key=lambda problem: problem.path))
-        if not run.files and not run.folders and problems:
+        if set(source.paths) <= {problem.path for problem in problems}:
             first = problems[0]
-            raise SourceError(f"could not back up anything: {first.path}: {first.reason}", hint="check the permissions")
+            raise SourceError(
+                f"could not back up anything: {first.path}: {first.reason}",
+                hint="is a disk not mounted? may this user read it?",
+            )
         ended_at = clock()
         snapshot = Snapshot(
             time=started_at,

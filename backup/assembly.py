@@ -14,7 +14,7 @@ from datetime import datetime
 
 from backup.chunker import Chunker
 from backup.crew import Crew
-from backup.errors import CorruptData, Interrupted
+from backup.errors import CorruptData, FileMissing, Interrupted
 from backup.pack import BlobKind, blob_id
 from backup.repository import Repository
 from backup.sealing import (
@@ -132,6 +132,8 @@ class Assembly:
         self._trees: list[tuple[bytes, bytes]] = []
         self._trees_bytes = 0
         self._new_trees: set[bytes] = set()
+        self._lost: set[bytes] = set()
+        """Trees that the index names and that cannot be read: they are saved again."""
         self._root_tree = b""
 
     @property
@@ -208,7 +210,8 @@ class Assembly:
             return {}
         try:
             return split_tree(self._repository.load_blob(BlobKind.TREE, tree))
-        except CorruptData:
+        except (CorruptData, FileMissing):
+            self._lost.add(tree)
             return {}  # all below counts as new and is read: the run mends what the parent lost
 
     def _leaf(self, folder: _Folder, leaf: Leaf) -> None:
@@ -364,7 +367,8 @@ class Assembly:
 
     def _save_tree(self, content: bytes) -> bytes:
         name = blob_id(content)
-        if name not in self._new_trees and not self._is_known(BlobKind.TREE, name):
+        known = name not in self._lost and self._is_known(BlobKind.TREE, name)
+        if not known and name not in self._new_trees:
             self._new_trees.add(name)
             self._trees.append((name, content))
             self._trees_bytes += len(content)
