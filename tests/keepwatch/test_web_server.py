@@ -3,6 +3,7 @@
 import http.client
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import threading
@@ -119,6 +120,21 @@ def test_it_says_nothing(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCa
     server.stop()
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+def test_no_answer_waits_for_an_acknowledgement() -> None:
+    server = WebServer(hello, "127.0.0.1", 0)
+    server.start()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    took = []
+    for _ in range(21):
+        started = time.perf_counter()
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        took.append(time.perf_counter() - started)
+    connection.close()
+    server.stop()
+    assert statistics.median(took) < 0.03, "Nagle's algorithm and delayed acknowledgements make it 40 ms"
 
 
 def test_an_idle_server_does_not_wake_up() -> None:
