@@ -48,6 +48,7 @@ class Browser:
         self._buffer = b""
         self._last_id = 0
         self.events: list[dict[str, Any]] = []
+        self.tabs: list[Tab] = []
 
     def __enter__(self) -> Self:
         return self
@@ -88,6 +89,7 @@ class Browser:
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         tab = Tab(self, session, target)
+        self.tabs.append(tab)
         for domain in ("Page", "Runtime", "Log", "Network"):
             tab.call(f"{domain}.enable")
         tab.call(
@@ -151,6 +153,7 @@ class Tab:
         path.write_bytes(base64.b64decode(data))
 
     def close(self) -> None:
+        self._browser.tabs.remove(self)
         self._browser.call("Target.closeTarget", targetId=self._target)
 
 
