@@ -173,9 +173,10 @@ class _Survey:
     def count_existing(self, target: Path) -> int:
         """Count the leaves that are in the target already."""
         try:
-            if not any(os.scandir(target)):
-                return 0
-        except FileNotFoundError:
+            with os.scandir(target) as entries:
+                if not any(True for _ in entries):
+                    return 0
+        except OSError:  # executing the plan will say what is wrong with it, if it is more than that it is not there
             return 0
         top = os.fsencode(target)
         paths = (os.path.join(top, folder, name) for folder, names in self._names for name in names)
