@@ -99,7 +99,7 @@ class Repository:
         if location:
             raise BackupError(
                 f"refused to make a repository at {location}: there is a config, a key or a snapshot already",
-                hint="open it with its password, or choose another place",
+                hint="open it with its password; if its creation was interrupted, remove what is there first",
             )
         storage.create()
         owner, master = Owner.current(), MasterKey.generate()
