@@ -401,10 +401,10 @@ class _Drill:
             f" byte and field as saved; live source: {compared.live_same} unchanged files have the same bytes,"
             f" {compared.live_changed} changed since, {compared.live_gone} gone"
         )
-        if rpo_met is False and wishes.rpo_objective:
+        if rpo_met is False and wishes.rpo_objective is not None:
             age = format_duration(report.rpo_seconds or 0)
             message = f"too old: {age}, objective {format_duration(wishes.rpo_objective)}; {message}"
-        if rto_met is False and wishes.rto_objective:
+        if rto_met is False and wishes.rto_objective is not None:
             message = f"too slow: objective {format_duration(wishes.rto_objective)}; {message}"
         self._note(rto_met=rto_met, rpo_met=rpo_met)
         self._conclude(Verdict.PASSED, message, "")
