@@ -2,16 +2,20 @@
 
 import importlib
 import json
+import re
+import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from config.loading import load
@@ -175,3 +179,61 @@ def test_the_desk_shows_what_apprise_delivers(office: Any) -> None:
     assert (message["kind"], message["title"]) == ("failure", "the <importer> is gone")
     with urllib.request.urlopen(office.desk.url, timeout=5) as answer:
         assert "the &lt;importer&gt; is gone" in answer.read().decode()
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+def test_a_whole_cycle_of_the_demo_is_seen_told_backed_up_and_drilled(tmp_path: Path) -> None:
+    """Every fault turns its check bad and is put right; backups and drills go on; Ctrl-C leaves nothing behind."""
+    port = free_ports()
+    command = [sys.executable, str(DEMO / "office.py"), "--directory", str(tmp_path), "--port", str(port)]
+    office = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        bad, recovered, page = watch_demo(port, seconds=330)
+    finally:
+        office.send_signal(signal.SIGINT)
+        output, _ = office.communicate(timeout=90)
+    log = (tmp_path / "keepwatch.log").read_text(encoding="utf-8")
+    expected = {
+        "tax authority sync", "documents complete", "customer portal", "tax gateway", "importer",
+        "document permissions", "in-tray quota",
+    }  # fmt: skip
+    assert office.returncode == 0, output.decode() + log
+    assert (expected - bad, expected - recovered) == (set(), set())
+    assert page['keepwatch_drill_runs_total{job="invoices"}'] >= 2
+    assert page['keepwatch_drill_failures_total{job="invoices"}'] == 0
+    assert page['keepwatch_backup_runs_total{job="invoices"}'] >= 5
+    assert page['keepwatch_backup_failures_total{job="invoices"}'] == 0
+    assert page['keepwatch_notifications_total{channel="desk"}'] >= len(expected)
+    assert "Traceback" not in log
+    assert [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))] == []
+
+
+def watch_demo(port: int, seconds: float) -> tuple[set[str], set[str], dict[str, float]]:
+    """Checks that went bad, those of them that recovered, and the last /metrics."""
+    bad: set[str] = set()
+    recovered: set[str] = set()
+    page: dict[str, float] = {}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            continue
+        page = {name: float(value) for name, _, value in (x.rpartition(" ") for x in lines if not x.startswith("#"))}
+        for name, value in page.items():
+            if match := re.match(r'keepwatch_check_status\{check="([^"]+)"', name):
+                if value in (1, 2):
+                    bad.add(match[1])
+                elif value == 0 and match[1] in bad:
+                    recovered.add(match[1])
+    return bad, recovered, page
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
