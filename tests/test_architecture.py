@@ -36,7 +36,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",
     "monitor/probes/command.py": "operators' own plugins are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
-    "keepwatch/runs.py": "hooks of a job are the operator's programs",
+    "keepwatch/hooks.py": "hooks of a job are the operator's programs",
     "monitor/actions.py": "on_critical runs the operator's program",
     "monitor/notify.py": "Apprise lives in a child, so that its memory goes back after each message",
 }
