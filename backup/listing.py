@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
-from backup.errors import SnapshotMissing
-from backup.pack import BlobKind
 from backup.repository import Repository
 from backup.snapshot import Snapshot
-from backup.tree import TYPE_OF_FORMAT, Node, as_text, parse_tree
+from backup.tree import TYPE_OF_FORMAT, Node, as_text
+from backup.walking import load_tree, locate
 
 _FORMAT_OF_TYPE = {name: fmt for fmt, name in TYPE_OF_FORMAT.items()}
 
@@ -33,9 +32,9 @@ class Entry:
         """Return it as ``ls -l`` would, with the moment in ``zone``; control characters in names are escaped."""
         mode = stat.filemode(_FORMAT_OF_TYPE.get(self.type, 0) | self.mode)
         at = self.modified_at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S")
-        target = f" -> {_printable(self.linktarget)}" if self.linktarget else ""
+        target = f" -> {printable(self.linktarget)}" if self.linktarget else ""
         owner = f"{self.user or self.uid}:{self.group or self.gid}"
-        return f"{mode} {owner:17} {self.size:>12} {at} {_printable(self.path)}{target}"
+        return f"{mode} {owner:17} {self.size:>12} {at} {printable(self.path)}{target}"
 
 
 def walk(repository: Repository, snapshot: Snapshot, *, below: str = "/") -> Iterator[Entry]:
@@ -43,38 +42,25 @@ def walk(repository: Repository, snapshot: Snapshot, *, below: str = "/") -> Ite
 
     Raises SnapshotMissing when the path is not in the snapshot, CorruptData, StorageError.
     """
-    parts = [part for part in below.encode(errors="surrogateescape").split(b"/") if part]
-    tree: bytes | None = snapshot.tree
-    path, leaf = b"", None
-    for part in parts:
-        nodes = {} if tree is None else {node.name: node for node in _nodes(repository, tree)}
-        if (leaf := nodes.get(part)) is None:
-            raise SnapshotMissing(
-                f"listing {below}: snapshot {snapshot.short_id} has no such path",
-                hint=f"`keepwatch ls {snapshot.short_id}` shows all there is",
-            )
-        tree, path = leaf.subtree, path + b"/" + part
-    if leaf is not None:
-        yield _entry(path, leaf)
-    if tree is not None:
-        yield from _below(repository, tree, path)
+    place = locate(repository, snapshot, below)
+    if place.node is not None:
+        yield entry_of(place.path, place.node)
+    if place.tree is not None:
+        yield from _below(repository, place.tree, place.path)
 
 
 def _below(repository: Repository, tree: bytes, path: bytes) -> Iterator[Entry]:
-    waiting: list[tuple[bytes, Node]] = [(path, node) for node in reversed(_nodes(repository, tree))]
+    waiting: list[tuple[bytes, Node]] = [(path, node) for node in reversed(load_tree(repository, tree))]
     while waiting:  # a loop, since trees may be deeper than Python's stack
         folder, node = waiting.pop()
         here = folder + b"/" + node.name
-        yield _entry(here, node)
+        yield entry_of(here, node)
         if node.subtree is not None:
-            waiting += [(here, child) for child in reversed(_nodes(repository, node.subtree))]
+            waiting += [(here, child) for child in reversed(load_tree(repository, node.subtree))]
 
 
-def _nodes(repository: Repository, tree: bytes) -> list[Node]:
-    return parse_tree(repository.load_blob(BlobKind.TREE, tree))
-
-
-def _entry(path: bytes, node: Node) -> Entry:
+def entry_of(path: bytes, node: Node) -> Entry:
+    """Describe a node at an absolute path."""
     modified_at = datetime.fromtimestamp(node.mtime_ns / 1e9, UTC)
     return Entry(
         as_text(path), node.type, node.permissions, node.uid, node.gid, node.user, node.group, node.size, modified_at,
@@ -82,5 +68,6 @@ def _entry(path: bytes, node: Node) -> Entry:
     )  # fmt: skip
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Escape whatever would move the cursor or is no text."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -18,15 +18,20 @@ _TREES_AT_ONCE = 4096
 
 
 def mark_reachable(
-    repository: Repository, roots: Iterable[bytes], usable: Callable[[int], bool] = lambda _record: True
+    repository: Repository,
+    roots: Iterable[bytes],
+    usable: Callable[[int], bool] = lambda _record: True,
+    *,
+    marks: bytearray | None = None,
 ) -> bytearray:
     """Mark what these root trees need: one byte for each record of the loaded index, 1 for the copy that is to stay.
 
-    Of several copies the first is marked whose record number is ``usable``. Raises CorruptData, naming the blob, when
-    there is none; StorageError.
+    Of several copies the first is marked whose record number is ``usable``. Given ``marks`` are added to; what is
+    marked there, with any number but 0, is not looked at again. Raises CorruptData, naming the blob, when there is no
+    copy; StorageError.
     """
     index = repository.index
-    marks = bytearray(len(index))
+    marks = bytearray(len(index)) if marks is None else marks
     level = [root for root in dict.fromkeys(roots) if _mark(index, marks, BlobKind.TREE, root, usable)]
     while level:
         below: list[bytes] = []
