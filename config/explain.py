@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from config.checks import AT_MOST, WEB_ADDRESS
 from config.documents import Document
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
+from config.jobs import STORAGE_CLASS
 from config.model import IDENTIFIER, NAME
 from config.positions import Path as Keys
 from config.problems import Problem
@@ -26,6 +27,7 @@ FORMS: Mapping[str, str] = {
     IDENTIFIER: "must be 1 to 63 letters, digits, dots, dashes or underscores, a letter or digit first",
     LISTEN: "must be an address and a port, such as 127.0.0.1:9750",
     WEB_ADDRESS: "must begin with http:// or https://",
+    STORAGE_CLASS: "must be one of S3's storage classes in capitals, such as STANDARD_IA",
     AT_MOST: "must be a number and a duration, such as '1 per 1h'",
 }
 """What each pattern of the models asks for."""

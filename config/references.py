@@ -4,6 +4,7 @@ Works on the document as written rather than on validated settings, so that thes
 all others; whatever has the wrong shape is passed over here, for the models report it.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -15,6 +16,14 @@ from config.problems import Problem
 from config.threshold import Threshold
 
 Table = dict[str, Any]
+
+_S3_URL = re.compile(r"s3:(?://|https?://)?(?P<host>[^/\s]+)/(?P<bucket>[^/\s]+)(?:/[^\s?#]*)?")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_S3_ONLY = (
+    "access_key_id_file", "secret_access_key_file", "profile", "region", "storage_class", "server_side_encryption",
+    "server_side_encryption_key_id", "object_lock", "extend",
+)  # fmt: skip
+"""What no folder can do; keys with a default are left alone, so that settings load again as they are shown."""
 
 _FITS: dict[str, set[str]] = {
     "ratio": {"ratio", "number"},
@@ -38,9 +47,32 @@ def reference_problems(document: Document) -> Iterator[Problem]:
 def _repositories(document: Document) -> Iterator[Problem]:
     for name, repository in _named(document, "repositories"):
         url = repository.get("url")
+        if not isinstance(url, str) or url.startswith("${"):
+            continue
         # Nothing of a URL is shown: the ways restic writes them put passwords into some.
-        if isinstance(url, str) and not url.removeprefix("local:").startswith(("/", "${")):
-            yield document.problem(("repositories", name, "url"), "must be an absolute path")
+        if url.startswith("s3:"):
+            misfit = None if "${" in url else s3_misfit(url)
+            if misfit:
+                yield document.problem(("repositories", name, "url"), misfit)
+        elif not url.removeprefix("local:").startswith(("/", "${")):
+            problem = "must be an absolute path, or s3:https://host/bucket/prefix"
+            yield document.problem(("repositories", name, "url"), problem)
+        else:
+            for key in _S3_ONLY:
+                if key in repository:
+                    yield document.problem(("repositories", name, key), "is for repositories on S3 only")
+
+
+def s3_misfit(url: str) -> str | None:
+    """Say what is wrong with an ``s3:`` URL; None when nothing is. Shows nothing of it."""
+    match = _S3_URL.fullmatch(url)
+    if match is None:
+        return "must name a host and a bucket, as s3:https://host/bucket/prefix does"
+    if "@" in match["host"]:
+        return "must not have a user or password in it; use access_key_id_file and secret_access_key_file"
+    if not _BUCKET.fullmatch(match["bucket"]):
+        return "must name a bucket of 3 to 63 lower-case letters, digits, dots and dashes after the host"
+    return None
 
 
 def _jobs(document: Document) -> Iterator[Problem]:

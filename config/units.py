@@ -4,6 +4,7 @@ Refuses to guess: a bare number is not a duration, ``5 M`` is neither minutes no
 know is an error that names the ones it does.
 """
 
+import math
 import re
 from datetime import timedelta
 from decimal import Decimal
@@ -46,6 +47,18 @@ def parse_size(text: object) -> int:
     raise ValueError(f"not a size; write a number and a unit: {', '.join(_BYTES)}, such as 20 MiB")
 
 
+def parse_rate(text: object) -> float:
+    """Turn ``"20 MiB/s"`` into bytes per second, ``"unlimited"`` into infinity. Raises ValueError otherwise."""
+    if text == "unlimited" or text == math.inf:
+        return math.inf
+    if isinstance(text, str) and (size := re.fullmatch(r"(.+?)\s*/\s*s", text.strip())):
+        rate = float(parse_size(size[1]))
+        if rate > 0:
+            return rate
+        raise ValueError("nothing would ever arrive; write a rate above 0, or leave it out for no limit")
+    raise ValueError("not a rate; write a size for each second, such as 20 MiB/s, or unlimited")
+
+
 def format_duration(value: timedelta | float) -> str:
     """Write a duration (or seconds) with its two largest units: ``2h 5m``, ``3.2 s``, ``340 ms``."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -81,6 +94,11 @@ def size_text(value: int) -> str:
     return f"{value} B"
 
 
+def rate_text(value: float) -> str:
+    """Write a rate so that :func:`parse_rate` reads it back exactly: ``20 MiB/s``."""
+    return "unlimited" if value == math.inf else f"{size_text(round(value))}/s"
+
+
 def format_size(value: float) -> str:
     """Write bytes with a binary unit and three significant digits: ``1.46 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
@@ -101,4 +119,10 @@ ByteSize = Annotated[
     BeforeValidator(parse_size),
     PlainSerializer(size_text, return_type=str),
     WithJsonSchema({"anyOf": [{"type": "string", "examples": ["20 MiB"]}, {"type": "integer", "minimum": 0}]}),
+]
+ByteRate = Annotated[
+    float,
+    BeforeValidator(parse_rate),
+    PlainSerializer(rate_text, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["20 MiB/s", "unlimited"]}),
 ]

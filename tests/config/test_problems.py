@@ -25,6 +25,7 @@ Write = Callable[..., Path]
 Find = Callable[[Path], list[Problem]]
 
 REPOSITORY = '[repositories.local]\nurl = "/r"\npassword_file = "/p"\n'
+S3 = '[repositories.a]\nurl = "s3:https://host/bucket/x"\npassword_file = "/p"\n'
 JOB = '[jobs.a]\nrepositories = ["local"]\nsource = { type = "files", paths = ["/x"] }\n'
 DISK = '[[checks]]\nname = "disk"\ntype = "disk"\n'
 HTTP = '[[checks]]\nname = "web"\ntype = "http"\nurl = "https://x"\n'
@@ -90,7 +91,24 @@ FAULTS = [
     ('[web]\nlisten = "127.0.0.1:99999"', 2, "web.listen", "at most 65535", '"127.0.0.1:99999"'),
     ('[repositories."a b"]\nurl = "/r"\npassword_file = "/p"', 1, 'repositories."a b"', "1 to 63 letters", None),
     ('[repositories.a]\nurl = "/r"', 1, "repositories.a", "exactly one of password_file and password_command", None),
-    ('[repositories.a]\nurl = "s3:x"\npassword_file = "/p"', 2, "repositories.a.url", "must be an absolute path", None),
+    ('[repositories.a]\nurl = "s3:x"\npassword_file = "/p"', 2, "repositories.a.url", "must name a host and", None),
+    (S3.replace("bucket/x", "B"), 2, "repositories.a.url", "a bucket of 3 to 63 lower-case", None),
+    (S3.replace("https://", "https://id:key@"), 2, "repositories.a.url", "not have a user or password in it", None),
+    (S3 + 'access_key_id_file = "/i"', 1, "repositories.a", "both of access_key_id_file and secret_access", None),
+    (S3 + 'profile = "p"\naccess_key_id_file = "/i"\nsecret_access_key_file = "k"', 1, "repositories.a", "both", None),
+    (S3 + 'server_side_encryption_key_id = "k"', 1, "repositories.a", "needs server_side_encryption", None),
+    (S3 + 'server_side_encryption = "rot13"', 4, "repositories.a.server_side_encryption", "'aws:kms'", '"rot13"'),
+    (S3 + 'storage_class = "cold"', 4, "repositories.a.storage_class", "S3's storage classes", '"cold"'),
+    (S3 + 'addressing = "host"', 4, "repositories.a.addressing", "'auto' or 'path' or 'virtual'", '"host"'),
+    (S3 + 'object_lock = "1h"', 1, "repositories.a", "an object_lock of less than a day", None),
+    (S3 + 'extend = "daily 06:00"', 1, "repositories.a", "extend renews object_lock, which is not set", None),
+    (S3 + 'upload_limit = "20 MiB"', 4, "repositories.a.upload_limit", "not a rate; write a size", '"20 MiB"'),
+    (S3 + 'upload_limit = "0 MiB/s"', 4, "repositories.a.upload_limit", "nothing would ever arrive", '"0 MiB/s"'),
+    (
+        S3 + 'upload_limit_windows = { "mon-fry 08:00-19:00" = "2 MiB/s" }',
+        4, 'repositories.a.upload_limit_windows."mon-fry 08:00-19:00"', "not a day of the week: 'mon-fry'", None,
+    ),
+    ('[repositories.a]\nurl = "/r"\nregion = "x"\npassword_file = "/p"', 3, "repositories.a.region", "S3 only", None),
     ('[repositories.a]\nurl = "/r"\npassword_file = "a/b"', 3, "repositories.a.password_file", "credential", '"a/b"'),
     (REPOSITORY + '[jobs.a]\nrepositories = ["local"]', 4, "jobs.a.source", "is missing: what is backed up", None),
     (REPOSITORY + JOB + 'full = "sundays"', 7, "jobs.a.full", "not a schedule; write 'every 1h'", '"sundays"'),

@@ -81,11 +81,14 @@ def test_the_sample_tells_every_key_of_every_model_with_its_description() -> Non
 
 def test_every_example_in_the_sample_loads_once_its_mark_is_taken_away(write: Write) -> None:
     text = re.sub(r"^#(?! )", "", sample(MACHINE.state_dir), flags=re.MULTILINE)
-    either = 'password_command = "pass show keepwatch"\n'
     before_checks, checks = text.split("# Every check may have:")
-    assert either in before_checks
+    for either in ('password_command = "pass show keepwatch"\n', 'profile = "backup"\n'):
+        assert either in before_checks
+        before_checks = before_checks.replace(either, "")
+    before_checks, replaced = re.subn(r'url = "/[^"]*repository"', 'url = "s3:https://host/bucket"', before_checks)
+    assert replaced == 1, "the keys of S3 load with a URL of S3"
     common, checks = checks.split("[[checks]]", 1)
-    path = write(before_checks.replace(either, "") + "[[checks]]" + checks)
+    path = write(before_checks + "[[checks]]" + checks)
     environ = {"MAIL_PASSWORD": "x", "HEARTBEAT_ID": "x", "HEALTH_TOKEN": "x"}
     settings = load(path, environ=environ, machine=MACHINE)
     assert {check.type for check in settings.checks} == set(READINGS)
