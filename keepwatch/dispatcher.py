@@ -10,7 +10,7 @@ from datetime import datetime
 
 from backup.catalog import Catalog, Standing
 from config.settings import Settings
-from keepwatch.duties import Duty, Facts, Key, Ledger, due, duties_of, ledger_of
+from keepwatch.duties import Duty, Facts, Key, Ledger, configured_name, due, duties_of, ledger_of
 from keepwatch.job_runner import Ended, JobRunner
 from keepwatch.orders import Order, Progress
 from keepwatch.state import StateDirectory
@@ -41,7 +41,7 @@ class Dispatcher:
         self._settings = settings
         self._zone = settings.daemon.zone
         self.duties = duties_of(settings, now, self._zone)
-        self.catalog.configure(list(settings.jobs), now)
+        self.catalog.configure([*settings.jobs, *map(configured_name, settings.repositories)], now)
 
     def tick(self) -> bool:
         """Look after the runs under way and start what is due. Return whether the ledger changed."""

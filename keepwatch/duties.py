@@ -79,6 +79,11 @@ def ledger_of(standings: Mapping[Key, Standing], running: Container[Key]) -> Led
     }  # fmt: skip
 
 
+def configured_name(repository: str) -> str:
+    """Return under which name the catalog notes since when a repository is configured; no job can be called so."""
+    return f"repository {repository}"
+
+
 def duties_of(settings: Settings, now: datetime, zone: tzinfo) -> list[Duty]:
     """List every duty that the settings ask for, in the order in which they would run."""
     found: list[Duty] = []

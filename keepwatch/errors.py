@@ -3,6 +3,7 @@
 KeepwatchError
 ├── StateError        the state directory cannot be used
 ├── AlreadyRunning    another daemon, or another run of the same job, holds it
+├── ListenError       the address of the page cannot be listened on (keepwatch/web/server.py)
 └── UsageError        the command line asks for something that does not exist
 """
 

@@ -13,7 +13,7 @@ from backup.catalog import Catalog, DrillRow, RunRow, SnapshotRow, Standing
 from config.jobs import JobSettings
 from config.settings import Settings
 from keepwatch import __version__
-from keepwatch.duties import BACKUPS, Duty, Key, Ledger, ledger_of, next_due
+from keepwatch.duties import BACKUPS, Duty, Key, Ledger, configured_name, ledger_of, next_due
 from keepwatch.orders import Progress
 from keepwatch.view import (
     AlertView,
@@ -156,6 +156,7 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
         repositories=tuple(
             replace(
                 repository,
+                configured_at=part.configured.get(configured_name(repository.name)),
                 duties=tuple(
                     _duty(duty, part, ledger, settings)
                     for duty in part.duties
