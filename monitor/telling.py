@@ -15,6 +15,9 @@ from config.settings import NotifySettings
 from monitor.alerting import Alert
 from monitor.result import Status
 
+_CLOCK_STEP = timedelta(minutes=1)
+"""More than two clocks that count the same seconds differ, be it after a slow send."""
+
 
 class ItemKind(StrEnum):
     """What one line of a message tells."""
@@ -87,8 +90,11 @@ def is_time(items: Sequence[Item], last_message_at: datetime | None, channel: No
 
 
 def has_passed(span: timedelta, since: datetime, now: datetime) -> bool:
-    """Tell whether ``span`` is over. A moment in the future means that the clock was set back: no wait counts then."""
-    return since > now or now - since >= span
+    """Tell whether ``span`` is over.
+
+    A moment well in the future means that the clock was set back: nothing waits for it to come by again.
+    """
+    return since - now > _CLOCK_STEP or now - since >= span
 
 
 def identity_of(items: Iterable[Item]) -> frozenset[tuple[str, str, int]]:
