@@ -135,7 +135,7 @@ def execute_copy(
         execution.copy(snapshot)
     execution.commit()
     return CopyReport(
-        tuple(execution.copied), len(plan.already), execution.blobs, execution.bytes, execution.stored_bytes,
+        tuple(execution.copied), len(plan.already), execution.blobs, execution.plain_bytes, execution.stored_bytes,
         (*plan.problems, *execution.problems),
     )  # fmt: skip
 
@@ -223,7 +223,7 @@ class _Execution:
     copied: list[tuple[str, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     blobs: int = 0
-    bytes: int = 0
+    plain_bytes: int = 0
     stored_bytes: int = 0
     _missing: _Missing = field(init=False)
     _complete: list[Snapshot] = field(default_factory=list)
@@ -264,7 +264,7 @@ class _Execution:
             _, added = self.target.save_blob(kind, content, name)
             if added:
                 self.blobs += 1
-                self.bytes += len(content)
+                self.plain_bytes += len(content)
                 self.stored_bytes += added
                 self._uncommitted_bytes += added
         self._tell()
@@ -284,7 +284,7 @@ class _Execution:
     def _tell(self) -> None:
         if self.progress is not None:
             done = len(self.copied) + len(self._complete)
-            self.progress(CopyProgress(done, self.bytes, len(self.plan.snapshots), self.plan.bytes))
+            self.progress(CopyProgress(done, self.plain_bytes, len(self.plan.snapshots), self.plan.bytes))
 
 
 def _problem(snapshot: Snapshot, error: BackupError) -> Problem:

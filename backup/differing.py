@@ -4,7 +4,7 @@ Trees with equal ids are equal all the way down and are not read. Of metadata on
 back; inodes, devices and change times differ between any two copies and say nothing.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -170,7 +170,7 @@ class _Comparison:
         assert node is not None
         self.sums.count(kind, node)
         text = as_text(path + b"/" if node.type == "dir" else path)
-        fields = tuple(_changed_fields(old, new)) if old is not None and new is not None else ()
+        fields = _changed_fields(old, new) if old is not None and new is not None else ()
         self.changes.append((path, Change(kind, text, _size(old), _size(new), fields)))
 
     def _resize(self, old: Node, new: Node) -> None:
@@ -195,7 +195,5 @@ def _same_moment(old: Node, new: Node) -> bool:
     return old.inode != 0 and old._replace(content=None) == new._replace(content=None)
 
 
-def _changed_fields(old: Node, new: Node) -> Iterator[str]:
-    for attribute, name in _FIELDS:
-        if getattr(old, attribute) != getattr(new, attribute):
-            yield name
+def _changed_fields(old: Node, new: Node) -> tuple[str, ...]:
+    return tuple(name for attribute, name in _FIELDS if getattr(old, attribute) != getattr(new, attribute))

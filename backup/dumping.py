@@ -23,7 +23,6 @@ from backup.walking import Place, load_tree
 
 _AHEAD_BYTES: Final = 16 << 20
 """Blobs are read in groups of about this size, since neighbours in a file are neighbours in a pack."""
-_COPY_BYTES: Final = 1 << 20
 _NS: Final = 10**9
 _TAR_TYPES: Final = {
     "file": tarfile.REGTYPE,
@@ -73,19 +72,14 @@ def dump_folder(repository: Repository, place: Place, output: IO[bytes]) -> Dump
     """
     if place.tree is None:
         raise SnapshotMissing(f"could not dump {as_text(place.path)} as an archive: it is no folder")
-    with _open_tar(output) as tar:
+    with tarfile.open(
+        mode="w|", fileobj=output, format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape"
+    ) as tar:
         archive = _Archive(repository, tar)
         if place.node is not None:
             archive.add(place.path[1:], place.node)
         archive.add_below(place.path[1:], place.tree)
     return DumpReport(archive.entries, archive.bytes, tuple(archive.problems))
-
-
-def _open_tar(output: IO[bytes]) -> tarfile.TarFile:
-    return tarfile.open(
-        fileobj=output, mode="w|", format=tarfile.PAX_FORMAT, encoding="utf-8", errors="surrogateescape",
-        copybufsize=_COPY_BYTES,
-    )  # fmt: skip
 
 
 class _Archive:

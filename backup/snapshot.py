@@ -60,6 +60,8 @@ class Snapshot:
     """First id of a snapshot whose metadata was rewritten."""
     program_version: str = ""
     summary: SnapshotSummary | None = None
+    time_text: str = ""
+    """The time as read, where ``time`` cannot hold its nanoseconds or offset; written again while it still is right."""
     extra: Mapping[str, object] = field(default_factory=dict)
     """Fields of other programs, as read."""
     id: str = ""
@@ -71,13 +73,13 @@ class Snapshot:
         return self.id[:8]
 
 
-_KNOWN: Final = {item.name for item in fields(Snapshot)} - {"extra", "id"}
+_KNOWN: Final = {item.name for item in fields(Snapshot)} - {"extra", "id", "time_text"}
 
 
 def format_snapshot(snapshot: Snapshot) -> bytes:
     """Write a snapshot's JSON, without a newline at its end."""
     document: dict[str, Any] = {
-        "time": format_time(snapshot.time),
+        "time": _time_document(snapshot),
         "parent": snapshot.parent,
         "tree": snapshot.tree.hex(),
         "paths": _texts(snapshot.paths),
@@ -94,6 +96,12 @@ def format_snapshot(snapshot: Snapshot) -> bytes:
     always = {"time", "tree", "paths"}
     document = {key: value for key, value in document.items() if value or key in always}
     return orjson.dumps(document | dict(snapshot.extra))
+
+
+def _time_document(snapshot: Snapshot) -> str:
+    """Keep what a moment of Python cannot hold: programs tell copies of one snapshot by its exact time."""
+    text = snapshot.time_text
+    return text if text and parse_time(text) == snapshot.time else format_time(snapshot.time)
 
 
 def _texts(values: Sequence[str]) -> list[str]:
@@ -118,7 +126,8 @@ def parse_snapshot(document: bytes, name: str) -> Snapshot:
         if len(tree) != _ID_BYTES:
             raise ValueError("tree is no id")
         return Snapshot(
-            time=parse_time(found["time"]),
+            time=(time := parse_time(found["time"])),
+            time_text=found["time"] if found["time"] != format_time(time) else "",
             tree=tree,
             paths=tuple(found.get("paths") or ()),
             hostname=found.get("hostname", ""),

@@ -1,5 +1,6 @@
 """Snapshot JSON: restic's fields and order, and nothing lost on the way through."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
@@ -22,6 +23,16 @@ FULL = Snapshot(
 
 def test_a_snapshot_reads_as_it_was_written() -> None:
     assert parse_snapshot(format_snapshot(FULL), FULL.id) == FULL
+
+
+def test_a_time_keeps_its_nanoseconds_and_offset_until_it_is_changed() -> None:
+    text = b"2026-03-01T14:00:00.250000001+02:00"
+    document = format_snapshot(FULL).replace(b"2026-03-01T12:00:00.25Z", text, 1)
+    found = parse_snapshot(document, FULL.id)
+    assert found.time == AT
+    assert format_snapshot(found) == document
+    earlier = replace(found, time=AT.replace(year=2025))
+    assert orjson.loads(format_snapshot(earlier))["time"] == "2025-03-01T12:00:00.25Z"
 
 
 def test_fields_come_in_restics_order() -> None:
