@@ -120,7 +120,7 @@ class Alert:
     since: datetime
     """Start of the breach."""
     message: str
-    """The last judged result's line for people: value and bound."""
+    """The last judged result's line for people: value and bound; says so when it is stale."""
     judged_at: datetime
     """Last result that was not UNKNOWN."""
     changed_at: datetime
@@ -284,7 +284,8 @@ def _stale(alert: Alert, result: Result, now: datetime) -> Step:
     """No word about an open alert. A wait for recovery ends, since clear without a break is what it waited for."""
     if alert.state is State.PENDING or alert.stale_since is not None:
         return alert, None
-    after = replace(alert, state=State.FIRING, clear_since=None, stale_since=result.at)
+    message = f"{alert.message}; data stale since {result.at:%Y-%m-%d %H:%M:%S} UTC: {result.message}"
+    after = replace(alert, state=State.FIRING, message=message, clear_since=None, stale_since=result.at)
     return after, Transition(now, Change.STALE, after, result.message)
 
 

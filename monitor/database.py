@@ -105,10 +105,10 @@ class Database:
                 connection.execute("PRAGMA journal_mode = WAL")
                 # Half a megabyte of cache is plenty for small tables, and two would count against the idle daemon.
                 connection.execute("PRAGMA cache_size = -512")
-                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-                if verdict != "ok":
-                    raise MonitorStoreCorrupt(f"cannot open {self.path}: {verdict}", _hint(self.path))
                 self._migrate(connection)
+                # Reads the whole file: worth a second when the daemon starts, not for every command.
+                if self._renames and (verdict := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+                    raise MonitorStoreCorrupt(f"{self.path} could not be opened: {verdict}", _hint(self.path))
             except BaseException:
                 connection.close()
                 raise

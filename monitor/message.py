@@ -98,8 +98,6 @@ class _Page:
         alert = self.alerts[item.alert_id]
         rows = [f"{alert.title} is {alert.severity.label}: {alert.message}"]
         rows.append(f"since {self._moment(alert.since)} ({format_duration(self.now - alert.since)}) on {self.host}")
-        if alert.stale_since is not None:
-            rows.append(f"firing, data stale since {self._moment(alert.stale_since)}")
         if alert.labels:
             rows.append("labels: " + ", ".join(f"{key}={value}" for key, value in sorted(alert.labels.items())))
         if runbook := self.runbooks.get(alert.check):

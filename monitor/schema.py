@@ -82,12 +82,12 @@ SAVE_ALERT = """
 
 def to_text(moment: datetime) -> str:
     """Write a moment as it stands in the database."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def from_text(text: str) -> datetime:
     """Read a moment from the database."""
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    return datetime.fromisoformat(text)
 
 
 def to_text_or_none(moment: datetime | None) -> str | None:

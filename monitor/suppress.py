@@ -168,9 +168,10 @@ class Suppressors:
         )
 
     def _silences(self, alert: Alert, now: datetime) -> Iterable[Suppression]:
-        labels = labels_of(alert, self.host)
-        for silence in self.silences:
-            if silence.is_active(now) and silence.matches(labels):
+        active = [silence for silence in self.silences if silence.is_active(now)]
+        labels = labels_of(alert, self.host) if active else {}
+        for silence in active:
+            if silence.matches(labels):
                 yield Suppression(Kind.SILENCE, f"silence {silence.id} by {silence.author}: {silence.comment}")
 
     def _acknowledgement(self, alert: Alert, now: datetime) -> Iterable[Suppression]:

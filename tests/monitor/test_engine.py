@@ -223,7 +223,7 @@ def test_a_blind_check_has_one_alert_however_many_entities_it_has(world, policy,
         w.tell()
     firing = {(s.alert.name, s.alert.entity): s.alert for s in w.engine.alerts() if s.alert.is_firing}
     assert set(firing) == {("disk", "sda"), (NO_DATA, "")}
-    assert firing["disk", "sda"].stale_since is not None
+    assert "data stale since 2024-05-01 12:00:10 UTC: used 90% (unknown)" in firing["disk", "sda"].message
     w.now += 10 * SECOND
     w.engine.take([result(OK, w.now, entity=e) for e in entities], w.now)
     assert not [s for s in w.engine.alerts() if s.alert.is_open]
