@@ -7,7 +7,7 @@ whenever it is stopped, what is stored helps the next run and harms nobody.
 
 from collections.abc import Callable, Collection, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
@@ -25,6 +25,8 @@ from backup.sources.base import Problem, Source
 from backup.storage.base import FileKind
 
 Stop = Event | Callable[[], bool] | None
+Inspect = Callable[[Snapshot, Snapshot], Iterable[str]]
+"""Is shown a snapshot before it is stored, and the one that it follows; gives tags to add."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +78,14 @@ def backup(
     workers: int | None = None,
     stop: Stop = None,
     lock_wait: timedelta = timedelta(0),
+    inspect: Inspect | None = None,
 ) -> BackupReport:
     """Back ``source`` up and give the report; the repository is locked (shared) meanwhile.
 
     ``parent`` is chosen when left out: the latest snapshot of the same host and paths. ``workers`` is the number of
     processes, by default one a core; 0 works in this one. ``stop`` (an event, or a function that turns true) ends the
-    run without a snapshot: raises Interrupted. ``lock_wait`` is how long to wait for somebody else's lock. Also raises
+    run without a snapshot: raises Interrupted. ``lock_wait`` is how long to wait for somebody else's lock. ``inspect``
+    may add tags to the snapshot; it cannot keep it from being stored, unless it raises. Also raises
     SourceError when nothing at all could be read, RepositoryLocked, StorageError.
     """
     started_at = clock()
@@ -136,6 +140,8 @@ def backup(
             program_version=_program(),
             summary=run.summary(started_at, ended_at, tally),
         )
+        if inspect is not None and parent is not None:
+            snapshot = replace(snapshot, tags=(*snapshot.tags, *inspect(snapshot, parent)))
         snapshot_id = repository.commit(snapshot)
     return BackupReport(
         snapshot_id=snapshot_id,

@@ -18,6 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from backup import pack_memory, suspicions
+from backup.errors import BackupError
+
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
@@ -51,14 +54,8 @@ CREATE TABLE IF NOT EXISTS requests (
 """
 
 
-class CatalogError(Exception):
+class CatalogError(BackupError):
     """The catalog cannot be read or written."""
-
-    exit_code = 1
-
-    def __init__(self, message: str, *, hint: str) -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +77,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What the runs of one duty (kind, job, repository) amount to. Interrupted runs are attempts, not failures."""
+    """What the runs of one duty (kind, job, repository) amount to."""
 
     last_started_at: datetime
     last_ended_at: datetime | None
@@ -88,6 +85,7 @@ class Standing:
     last_success_at: datetime | None
     """Start of the latest run that reached its goal: the data is as old as that."""
     failures_in_row: int
+    """Runs since then that did not reach it, interrupted ones included."""
     runs: int
     failures: int
     partial: int
@@ -271,7 +269,7 @@ class Catalog:
         )  # fmt: skip
 
     def drills(self, limit: int) -> list[DrillRow]:
-        """Return the latest drills, newest first; those with a planted fault are exercises of the drill, not of a job."""
+        """Return the latest drills, newest first; one with a planted fault tests the drill, not the job."""
         rows = self._read("SELECT * FROM drills WHERE planted IS NULL ORDER BY id DESC LIMIT ?", (limit,))
         return [_drill(row) for row in rows]
 
@@ -359,10 +357,20 @@ class Catalog:
             self._write_one("DELETE FROM requests WHERE id <= ?", (rows[-1]["id"],))
         return [Request(row["kind"], row["job"], row["repository"]) for row in rows]
 
+    def rows(self, sql: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+        """Read, for the modules that keep tables of their own in this file."""
+        return self._read(sql, values)
+
+    def change(self, *steps: tuple[str, Iterable[tuple[object, ...]]]) -> None:
+        """Write for them: each statement with each of its rows of values, all of it or nothing."""
+        with self._transaction():
+            for sql, rows in steps:
+                self._connection.executemany(sql, rows)
+
     def _failures_since(self, key: tuple[str, str, str], last_good: int) -> int:
         sql = """
             SELECT count(*) AS n FROM runs WHERE kind = ? AND job = ? AND repository = ? AND id > ?
-            AND outcome IN ('failed', 'inconclusive')"""
+            AND outcome IN ('failed', 'inconclusive', 'interrupted')"""
         return int(self._read(sql, (*key, last_good))[0]["n"])
 
     def _open(self) -> sqlite3.Connection:
@@ -371,7 +379,7 @@ class Catalog:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + pack_memory.SCHEMA + suspicions.SCHEMA)
             if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
         except BaseException:

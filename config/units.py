@@ -59,6 +59,18 @@ def parse_rate(text: object) -> float:
     raise ValueError("not a rate; write a size for each second, such as 20 MiB/s, or unlimited")
 
 
+def parse_share(text: object) -> float:
+    """Turn ``"85%"`` into 0.85; a bare number from 0 to 1 is a share already. Raises ValueError otherwise."""
+    share = math.nan
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        share = float(text)
+    elif isinstance(text, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text.strip())):
+        share = float(match[1]) / 100
+    if not 0 <= share <= 1:
+        raise ValueError("not a share; write a percentage from 0% to 100%, such as 50%")
+    return share
+
+
 def format_duration(value: timedelta | float) -> str:
     """Write a duration (or seconds) with its two largest units: ``2h 5m``, ``3.2 s``, ``340 ms``."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
@@ -99,6 +111,11 @@ def rate_text(value: float) -> str:
     return "unlimited" if value == math.inf else f"{size_text(round(value))}/s"
 
 
+def share_text(value: float) -> str:
+    """Write a share so that :func:`parse_share` reads it back: ``85%``."""
+    return f"{value * 100:.10g}%"
+
+
 def format_size(value: float) -> str:
     """Write bytes with a binary unit and three significant digits: ``1.46 GiB``."""
     for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
@@ -125,4 +142,17 @@ ByteRate = Annotated[
     BeforeValidator(parse_rate),
     PlainSerializer(rate_text, return_type=str),
     WithJsonSchema({"type": "string", "examples": ["20 MiB/s", "unlimited"]}),
+]
+Share = Annotated[
+    float,
+    BeforeValidator(parse_share),
+    PlainSerializer(share_text, return_type=str),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$", "examples": ["50%"]},
+                {"type": "number", "minimum": 0, "maximum": 1},
+            ]
+        }
+    ),
 ]
