@@ -14,6 +14,7 @@
     ├── CorruptData                 4   stored bytes are not what was written; `name` is the file or blob
     ├── SourceError                 1   what should be backed up cannot be read
     ├── RestoreError                1   what should be written back cannot be written
+    ├── CatalogError                1   the catalog of runs cannot be read or written (backup/catalog.py)
     └── Interrupted               130   asked to stop; what is stored so far is consistent
 
 The number is the exit status of a command that ends with this error. Bugs are not in this tree: they keep Python's own

@@ -9,10 +9,11 @@ import logging
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from backup.catalog import Catalog
+from backup.catalog import Catalog, CatalogError
 from config.problems import ConfigProblems
 from config.settings import Settings
 from config.units import format_duration
@@ -44,7 +45,7 @@ class Daemon:
         self._settings = settings
         self._read_settings = read_settings
         self._signals: SimpleQueue[signal.Signals] = SimpleQueue()
-        self._problems: dict[str, str | None] = {"configuration": None}
+        self._problems: dict[str, str | None] = {"configuration": None, "backup.db": None}
         self._stop_asked = False
         self._viewer = Viewer(settings, now(), now)
         self._server = WebServer(create_app(self._viewer.view, now), settings.web.host, settings.web.port)
@@ -100,10 +101,17 @@ class Daemon:
         self._pulse.beat("evaluation")
 
     def _dispatch(self) -> None:
-        if self._dispatcher.tick():
-            self._judge_backups()
-        elif self._dispatcher.running:
-            self._show_backups()
+        try:
+            if self._dispatcher.tick():
+                self._judge_backups()
+            elif self._dispatcher.running:
+                self._show_backups()
+        except CatalogError as error:
+            if self._problems.get("backup.db") is None:
+                log.error("catalog failed", extra={"reason": error, "hint": error.hint})
+            self._problems["backup.db"] = f"nothing can be started while this lasts: {error}"
+        else:
+            self._problems["backup.db"] = self._dispatcher.catalog.problem
         self._pulse.beat("scheduler")
 
     def _show_backups(self) -> None:
@@ -115,9 +123,10 @@ class Daemon:
 
     def _judge_backups(self) -> None:
         """Let the monitor watch the backups, and the daemon itself."""
-        self._show_backups()
+        with suppress(CatalogError):  # it is a problem of its own; what was known goes on being judged
+            self._show_backups()
         view, moment = self._viewer.view(), now()
-        problems = self._problems | self._watch.problems() | {"backup.db": self._dispatcher.catalog.problem}
+        problems = self._problems | self._watch.problems()
         self._watch.take(bridge.results(view.jobs, view.repositories, problems, moment), moment)
 
     def _tell_supervisors(self) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backup.archiver import backup
-from backup.catalog import Catalog, CatalogError, DrillRow, SnapshotRow
+from backup.catalog import Catalog, DrillRow, SnapshotRow
 from backup.drill import DrillReport, Verdict, run_drill
 from backup.errors import BackupError, Interrupted, RepositoryMissing
 from backup.forget import all_together, execute_forget, plan_forget
@@ -113,7 +113,7 @@ def _guarded(work: Work) -> Ending:
         return _KINDS[work.order.kind](work)
     except Interrupted as error:
         return Ending("interrupted", str(error) or "asked to stop", exit_code=130)
-    except (BackupError, SecretError, KeepwatchError, CatalogError) as error:
+    except (BackupError, SecretError, KeepwatchError) as error:
         return Ending("failed", str(error), error.hint or "", getattr(error, "exit_code", 1))
     except Exception as bug:
         log.exception("run failed by a bug", extra={"job": work.order.job, "kind": work.order.kind})

@@ -1,5 +1,6 @@
 """The root of the command line: mounts the commands and turns errors into one line, a hint and an exit status."""
 
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ import typer
 from backup.errors import BackupError
 from config.problems import ConfigProblems
 from config.secrets import SecretError
-from keepwatch import __version__
+from keepwatch import __version__, logs
 from keepwatch.cli import alerts, backups, configure, daemon_command, drills, repository, status
 from keepwatch.cli.output import complain
 from keepwatch.errors import KeepwatchError
@@ -43,6 +44,7 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status. A user error never shows a traceback; a bug always does."""
+    logs.configure(level=logging.WARNING)
     try:
         result = app(args=list(arguments), prog_name="keepwatch", standalone_mode=False)
     except ConfigProblems as problems:
