@@ -7,17 +7,18 @@ and proven. It never repairs, never stops at the first defect and never writes.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Final
 
+from backup.damage import needs_of
 from backup.errors import BackupError, CorruptData, StorageError
 from backup.index import PackListing
 from backup.keys import load_key_file
 from backup.pack import BlobKind, format_header, pack_size
-from backup.proofs import PackTask, prove_packs
+from backup.proofs import PackProof, PackTask, prove_packs
 from backup.repository import Repository
 from backup.storage.base import FileKind
 from backup.tree import Node, as_text, parse_tree
@@ -57,28 +58,35 @@ def _hint(code: str, subject: str, message: str) -> Finding:
     return Finding(Severity.HINT, code, subject, message)
 
 
-OnPack = Callable[[str, int], None]
+Choose = Callable[[Mapping[str, int]], Collection[str]]
+"""Chooses which packs to read from all that the index names: name to size in bytes."""
+OnPack = Callable[[PackProof], None]
 
 
 def verify(
     repository: Repository,
     *,
     read_data: bool = False,
-    packs: Collection[str] | None = None,
-    on_pack: OnPack = lambda _pack, _size: None,
+    choose: Choose | None = None,
+    on_pack: OnPack = lambda _proof: None,
 ) -> Iterator[Finding]:
     """Look at everything and give what is wrong; nothing given means all is well.
 
-    ``read_data`` reads all packs, or those of ``packs``; ``on_pack`` gets the name and size of each that was read, so
-    that progress can be shown and remembered. Loads the index. Hold a lock, exclusive to be safe from a backup's
-    unfinished work looking like waste. Raises StorageError when the storage itself fails.
+    ``read_data`` reads all packs, ``choose`` those that it gives; ``on_pack`` gets the proof of each that was read, so
+    that progress can be shown and remembered. What is wrong with a pack is followed by who needs it. Loads the index.
+    Hold a lock, exclusive to be safe from a backup's unfinished work looking like waste. Raises StorageError when the
+    storage itself fails.
     """
     yield from _keys(repository)
     yield from _index_files(repository)
-    yield from _packs(repository)
+    damaged: set[str] = set()
+    yield from _packs(repository, damaged)
     yield from _Trees(repository).findings()
-    if read_data or packs is not None:
-        yield from _content(repository, packs, on_pack)
+    if read_data or choose is not None:
+        packs = dict(repository.index.packs())
+        chosen = packs.keys() if choose is None else set(choose(packs)) & packs.keys()
+        yield from _content(repository, chosen, on_pack, damaged)
+    yield from _needs(repository, damaged)
 
 
 # ---- keys, indexes, packs
@@ -128,10 +136,12 @@ def _listing(listing: PackListing) -> Iterator[Finding]:
         yield _hint("blob-duplicate", subject, "it holds a blob more than once")
 
 
-def _packs(repository: Repository) -> Iterator[Finding]:
+def _packs(repository: Repository, damaged: set[str]) -> Iterator[Finding]:
     stored = {file.name: file.size for file in repository.storage.list(FileKind.DATA)}
     for pack, size in repository.index.packs():
         there = stored.pop(pack, None)
+        if there != size:
+            damaged.add(pack)
         if there is None:
             yield _error("pack-missing", f"pack {pack}", "an index names it, and it is not in the storage")
         elif there != size:
@@ -140,7 +150,9 @@ def _packs(repository: Repository) -> Iterator[Finding]:
         yield _hint("pack-orphan", f"pack {pack}", f"no index names it; prune frees its {size} bytes")
 
 
-def _content(repository: Repository, packs: Collection[str] | None, on_pack: OnPack) -> Iterator[Finding]:
+def _content(
+    repository: Repository, chosen: Collection[str], on_pack: OnPack, damaged: set[str]
+) -> Iterator[Finding]:
     def tasks() -> Iterator[PackTask]:
         done: set[str] = set()
         for file in list(repository.storage.list(FileKind.INDEX)):
@@ -149,17 +161,26 @@ def _content(repository: Repository, packs: Collection[str] | None, on_pack: OnP
             except CorruptData:  # told before
                 continue
             for pack, entries in listings:
-                if pack not in done and (packs is None or pack in packs):
+                if pack not in done and pack in chosen:
                     done.add(pack)
                     entries.sort(key=lambda entry: entry.offset)
                     yield PackTask(pack, pack_size(entries), format_header(entries))
 
-    total = sum(size for pack, size in repository.index.packs() if packs is None or pack in packs)
+    total = sum(size for pack, size in repository.index.packs() if pack in chosen)
     for proof in prove_packs(repository.storage, repository.key, tasks(), total):
         for code, subject, message in proof.defects:
+            damaged.add(proof.pack)
             if code not in {"pack-missing", "pack-size"}:  # the listing has told that already
                 yield _error(code, subject, message)
-        on_pack(proof.pack, proof.size)
+        on_pack(proof)
+
+
+def _needs(repository: Repository, damaged: Collection[str]) -> Iterator[Finding]:
+    for pack, need in needs_of(repository, damaged).items():
+        if need.snapshots:
+            yield _error("pack-needed", f"pack {pack}", str(need))
+        else:
+            yield _hint("pack-unneeded", f"pack {pack}", "no snapshot needs it; prune removes it")
 
 
 # ---- snapshots and trees

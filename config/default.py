@@ -22,11 +22,12 @@ _TEXT = """\
 url = @repository@
 password_file = @password_file@
 verify = "daily 03:30"
+read_all_within = "30d"
 prune = "sunday 05:30"
 
 [jobs.system]
 # Live databases are left out: consistent copies of them lie in `copies`.
-source = { type = "files", paths = ["/etc", @state_dir@], exclude = @exclude@ }
+source = { type = "files", paths = ["/etc", @state_dir@], exclude = @exclude@, skip_unreadable = true }
 repositories = ["local"]
 incremental = "every 1h"
 full = "sunday 02:00"

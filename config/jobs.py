@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from config.expansion import Expandable, SecretText
 from config.model import AbsolutePath, Identifier, Model
 from config.schedule import Schedule
-from config.units import ByteRate, ByteSize, Duration
+from config.units import ByteRate, ByteSize, Duration, Share
 from config.windows import WeeklyWindow
 
 STORAGE_CLASS = r"^[A-Z][A-Z0-9_]*$"
@@ -45,6 +45,8 @@ class RepositorySettings(Model):
     """Make the repository at the first backup when nothing is there yet."""
     verify: Schedule | None = Field(None, examples=["daily 03:30"])
     """When to check the repository's structure: every snapshot, tree and index against the packs."""
+    read_all_within: Duration | None = Field(None, examples=["30d"])
+    """Let each verification also read a share of the packs, so that all are read and proven within this time."""
     prune: Schedule | None = Field(None, examples=["sunday 05:30"])
     """When to give back the space of data that no snapshot needs any more."""
 
@@ -92,6 +94,8 @@ class RepositorySettings(Model):
 
     @model_validator(mode="after")
     def _what_belongs_together(self) -> Self:
+        if self.read_all_within is not None and self.verify is None:
+            raise ValueError("read_all_within needs a verify schedule, whose runs read")
         if (self.access_key_id_file is None) != (self.secret_access_key_file is None):
             raise ValueError("give both of access_key_id_file and secret_access_key_file, or neither")
         if self.access_key_id_file is not None and self.profile is not None:
@@ -119,6 +123,8 @@ class FilesSource(Model):
     """Leave out files above this size."""
     one_file_system: bool = False
     """Stay on the file systems of the given paths."""
+    skip_unreadable: bool = False
+    """Leave out, without calling the run partial, what this user may not read."""
 
 
 class KeepSettings(Model):
@@ -160,6 +166,21 @@ class DrillSettings(Model):
     """Which of the job's repositories; the first by default."""
 
 
+class GuardSettings(Model):
+    """When a snapshot is suspicious: taken, but flagged and told, and nothing is forgotten until a person agrees."""
+
+    off: bool = False
+    """Judge nothing."""
+    shrink: Share = Field("50%", validate_default=True)
+    """Share of its usual files or bytes that may be gone."""
+    change: Share = Field("80%", validate_default=True)
+    """Share of the files that may be changed, replaced or gone with new data at once, unless that is usual here."""
+    incompressible: Share = Field("90%", validate_default=True)
+    """Stored share of new data from which on it counts as incompressible, where data used to compress."""
+    at_least_files: int = Field(20, ge=1)
+    """Sources of fewer files are not judged."""
+
+
 class JobSettings(Model):
     """One thing that is backed up, with its promises."""
 
@@ -183,5 +204,7 @@ class JobSettings(Model):
     """Shell commands run last, whatever happened; $KEEPWATCH_OUTCOME tells them."""
     drill: DrillSettings | None = None
     """The scheduled proof that it comes back."""
+    guard: GuardSettings = GuardSettings()
+    """What makes a snapshot suspicious."""
     timeout: Duration | None = Field(None, examples=["6h"])
     """Stop a run that takes longer."""

@@ -64,13 +64,15 @@ def _table(
 ) -> Iterator[str]:
     """Write one table; keys in ``written`` are in force, the others commented out; tables in it follow."""
     yield header(names, item=item)
-    inner = []
+    inner, optional = [], []
     for name, field in model.model_fields.items():
         key = key_of(name, field)
         if models_in(field.annotation) and isinstance(written.get(key), dict):
             inner.append((models_in(field.annotation)[0], key))
             continue
         if models_in(field.annotation) and not field.examples:
+            if isinstance(field.default, Model):
+                optional.append((type(field.default), key))
             continue
         yield from _described(key, field)
         if key in written:
@@ -80,6 +82,9 @@ def _table(
     for inner_model, key in inner:
         yield ""
         yield from _table(inner_model, (*names, key), written[key])
+    for inner_model, key in optional:
+        yield ""
+        yield from _commented(_table(inner_model, (*names, key), {}))
     yield ""
 
 

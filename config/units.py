@@ -147,12 +147,5 @@ Share = Annotated[
     float,
     BeforeValidator(parse_share),
     PlainSerializer(share_text, return_type=str),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*%$", "examples": ["50%"]},
-                {"type": "number", "minimum": 0, "maximum": 1},
-            ]
-        }
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["50%"]}, {"type": "number", "minimum": 0, "maximum": 1}]}),
 ]

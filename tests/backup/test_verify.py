@@ -317,10 +317,10 @@ def test_trees_are_read_where_another_copy_is_sound(repository: Repository, memo
 def test_only_the_packs_asked_for_are_read_and_told_of(repository: Repository, snapshot: str) -> None:
     pack = pack_with(repository, BlobKind.TREE)
     told: list[tuple[str, int]] = []
-    assert list(verify(repository, packs={pack}, on_pack=lambda name, size: told.append((name, size)))) == []
+    assert list(verify(repository, choose=lambda _: {pack}, on_pack=lambda proof: told.append((proof.pack, proof.size)))) == []
     assert told == [(pack, dict(repository.index.packs())[pack])]
     told.clear()
-    assert list(verify(repository, read_data=True, on_pack=lambda name, size: told.append((name, size)))) == []
+    assert list(verify(repository, read_data=True, on_pack=lambda proof: told.append((proof.pack, proof.size)))) == []
     assert sorted(told) == sorted(repository.index.packs())
 
 

@@ -102,6 +102,8 @@ FAULTS = [
     (S3 + 'addressing = "host"', 4, "repositories.a.addressing", "'auto' or 'path' or 'virtual'", '"host"'),
     (S3 + 'object_lock = "1h"', 1, "repositories.a", "an object_lock of less than a day", None),
     (S3 + 'extend = "daily 06:00"', 1, "repositories.a", "extend renews object_lock, which is not set", None),
+    (REPOSITORY + 'read_all_within = "30d"', 1, "repositories.local", "read_all_within needs a verify schedule", None),
+    (REPOSITORY + JOB + 'guard = { shrink = "half" }', 7, "jobs.a.guard.shrink", "not a share; write a perc", '"half"'),
     (S3 + 'upload_limit = "20 MiB"', 4, "repositories.a.upload_limit", "not a rate; write a size", '"20 MiB"'),
     (S3 + 'upload_limit = "0 MiB/s"', 4, "repositories.a.upload_limit", "nothing would ever arrive", '"0 MiB/s"'),
     (

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.units import duration_text, format_duration, format_size, parse_duration, parse_size, size_text
+from config.units import (
+    duration_text,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+    share_text,
+    size_text,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +59,22 @@ def test_what_is_not_a_size_is_refused_naming_the_units(text: object) -> None:
 @given(st.integers(0, 2**62))
 def test_every_size_is_read_back_exactly(value: int) -> None:
     assert parse_size(size_text(value)) == value
+
+
+@pytest.mark.parametrize(("text", "share"), [("50%", 0.5), ("0 %", 0), ("12.5%", 0.125), (1, 1), (0.25, 0.25)])
+def test_a_share_is_a_percentage(text: object, share: float) -> None:
+    assert parse_share(text) == share
+
+
+@pytest.mark.parametrize("text", ["", "50", "101%", "-1%", 1.5, -0.1, True, None, "half", float("nan")])
+def test_what_is_not_a_share_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="from 0% to 100%"):
+        parse_share(text)
+
+
+@given(st.integers(0, 10_000))
+def test_every_share_is_read_back(hundredths: int) -> None:
+    assert parse_share(share_text(hundredths / 10_000)) == pytest.approx(hundredths / 10_000)
 
 
 @pytest.mark.parametrize(

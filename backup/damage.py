@@ -1,0 +1,87 @@
+"""Says who needs a damaged pack: which snapshots, and for which files.
+
+Walks past what it cannot read: a tree in a damaged pack is itself something that is needed from it, and what lies below
+is not known. Writes nothing, proves nothing.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from backup.errors import CorruptData, StorageError
+from backup.pack import BlobKind
+from backup.repository import Repository
+from backup.tree import Node, as_text, parse_tree
+
+_NAMED: Final = 3
+"""Snapshots and files that are named; the rest is counted."""
+
+
+@dataclass(slots=True)
+class Need:
+    """Who needs one pack."""
+
+    snapshots: list[str] = field(default_factory=list)
+    """Short ids, oldest first."""
+    paths: list[str] = field(default_factory=list)
+    """Of files, and of folders whose tree is in the pack; each once, by the first snapshot that has it."""
+
+    def __str__(self) -> str:
+        files = _some(self.paths, "more paths")
+        return f"needed by {_some(self.snapshots, 'more snapshots')} for {files}"
+
+
+def needs_of(repository: Repository, packs: Collection[str]) -> dict[str, Need]:
+    """Say for each pack who needs it. A blob that also lies in a sound pack needs none. The index must be loaded."""
+    found = {pack: Need() for pack in sorted(packs)}
+    if not found:
+        return found
+    damaged: list[CorruptData] = []
+    snapshots = repository.snapshots(on_damage=damaged.append)
+    for path, kind, blob, owners in _walk(repository, [snapshot.tree for snapshot in snapshots]):
+        holders = {location.pack for location in repository.index.lookup_all(kind, blob)}
+        if holders and holders <= found.keys():
+            for need in (found[pack] for pack in holders):
+                text = as_text(path or b"/")
+                if text not in need.paths[-1:]:
+                    need.paths.append(text)
+                ids = [snapshot.short_id for number, snapshot in enumerate(snapshots) if owners >> number & 1]
+                need.snapshots += [name for name in ids if name not in need.snapshots]
+    return found
+
+
+def _walk(repository: Repository, roots: list[bytes]) -> Iterator[tuple[bytes, BlobKind, bytes, int]]:
+    """Give (path, kind, blob, which roots as bits) for every blob that the roots lead to, level by level."""
+    level: dict[bytes, dict[bytes, int]] = {}
+    for number, root in enumerate(roots):
+        _add(level, root, b"", 1 << number)
+    while level:
+        below: dict[bytes, dict[bytes, int]] = {}
+        for tree, places in level.items():
+            nodes = _read(repository, tree)
+            for path, owners in places.items():
+                yield path, BlobKind.TREE, tree, owners
+                for node in nodes:
+                    here = path + b"/" + node.name
+                    for blob in node.content or ():
+                        yield here, BlobKind.DATA, blob, owners
+                    if node.subtree:
+                        _add(below, node.subtree, here, owners)
+        level = below
+
+
+def _add(level: dict[bytes, dict[bytes, int]], tree: bytes, path: bytes, owners: int) -> None:
+    places = level.setdefault(tree, {})
+    places[path] = places.get(path, 0) | owners
+
+
+def _read(repository: Repository, tree: bytes) -> list[Node]:
+    try:
+        return parse_tree(repository.load_blob(BlobKind.TREE, tree))
+    except (CorruptData, StorageError):
+        return []
+
+
+def _some(names: list[str], more: str) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {rest} {more}" if rest > 0 else "")

@@ -1,0 +1,202 @@
+"""Judges whether a snapshot is out of all proportion to those before it: an unmounted disk, an emptied folder,
+files encrypted by an intruder. Pure: figures in, reasons in words out.
+
+It never keeps a snapshot from being taken, and deletes nothing. It says nothing where nothing can be said: about the
+first snapshot, about a source of a few files, about what this source has always done. Judged against *trusted* figures
+only (see `guard_evidence`), so that two bad snapshots do not make a third look normal.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+from config.jobs import GuardSettings
+from config.units import format_size
+
+_LATELY: Final = 10
+"""Snapshots that tell what is usual."""
+_LOWS: Final = 30
+"""Snapshots among which a low that happened twice is normal life: a spool, a queue."""
+_ENOUGH: Final = 3
+"""Snapshots from which on one dip is not yet a habit."""
+_TIMES_USUAL: Final = 4
+"""Change is out of proportion from so many times the usual share on."""
+_SOME: Final = 0.2
+"""Share of the files that has to be changed, replaced or gone before the stored form of new data says anything."""
+_REWRITTEN: Final = 0.25
+"""Share of the touched files' bytes that has to be new data. A changed owner or a rotated log touches, not rewrites."""
+_LEAST_ADDED_BYTES: Final = 1 << 20
+"""How well less than this compresses says nothing."""
+_BETTER: Final = 0.85
+"""Data that used to be stored in at most this share of the new ratio used to compress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a snapshot's summary tells; sizes in bytes. ``added`` and ``stored`` are of new blobs, before and after
+    compression.
+    """
+
+    files: int
+    bytes: int
+    unmodified: int
+    added: int
+    stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """A closer look at what a snapshot holds."""
+
+    bytes_beside_logs: int
+    """Logs shrink to nothing when they are rotated, and mean nothing by it."""
+    endings: Mapping[bytes, int]
+    """Files by the ending of their names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Emptied:
+    """A source path below which there were files in the parent, and now there is nothing, or no such path."""
+
+    path: str
+    files: int
+    bytes: int
+
+
+Look = Callable[[], tuple[Contents, Contents] | None]
+"""Looks closer at the parent and at the new snapshot, which takes time; None when they could not be read."""
+
+
+def judge(
+    now: Figures,
+    parent: Figures,
+    trusted: Sequence[Figures],
+    emptied: Sequence[Emptied],
+    usual_ratio: Callable[[], float | None],
+    look: Look,
+    settings: GuardSettings,
+) -> tuple[str, ...]:
+    """Say what is out of proportion, each in a sentence; nothing when all is as usual.
+
+    ``trusted``: snapshots of the same source, oldest first, none of them suspicious unless a person agreed; an agreed
+    one comes first, since what was before it is no measure any more. ``usual_ratio`` gives stored to added bytes of what
+    the source held before. ``look`` is called only when figures alone arouse suspicion.
+    """
+    if settings.off or not trusted:
+        return ()
+    usual = median([figures.files for figures in trusted[-_LATELY:]])
+    found = [_emptied(path) for path in emptied if path.files >= settings.at_least_files]
+    if usual < settings.at_least_files:
+        return tuple(found)
+    found += _fewer_files(now, trusted, settings) or _fewer_bytes(now, trusted, look, settings)
+    touched = touched_share(now, parent)
+    if touched >= _SOME and parent.files >= settings.at_least_files and not _usual_change(touched, trusted):
+        found += _rewritten(now, parent, touched, usual_ratio, settings)
+        found += _renamed(parent, now, look, settings)
+    return tuple(found)
+
+
+def touched_share(now: Figures, parent: Figures) -> float:
+    """Give the share of the parent's files that were changed, replaced or are gone. New files alone touch nothing."""
+    return max(0, parent.files - now.unmodified) / parent.files if parent.files else 0.0
+
+
+def _emptied(path: Emptied) -> str:
+    return (
+        f"{path.path} is empty or gone, and had {path.files} files, {format_size(path.bytes)}, in the snapshot before:"
+        " is its disk mounted?"
+    )
+
+
+def _fewer_files(now: Figures, trusted: Sequence[Figures], settings: GuardSettings) -> list[str]:
+    counts = [figures.files for figures in trusted]
+    if not _fell(now.files, counts, settings.shrink):
+        return []
+    usual = median(counts[-_LATELY:])
+    return [f"{_percent(1 - now.files / usual)} of the files are gone: {now.files} instead of about {usual:.0f}"]
+
+
+def _fewer_bytes(now: Figures, trusted: Sequence[Figures], look: Look, settings: GuardSettings) -> list[str]:
+    sizes = [figures.bytes for figures in trusted]
+    if not _fell(now.bytes, sizes, settings.shrink):
+        return []
+    contents = look()
+    if contents is not None:
+        before, after = (content.bytes_beside_logs for content in contents)
+        if after > (1 - settings.shrink) * min(before, median(sizes[-_LATELY:])):
+            return []
+    usual = median(sizes[-_LATELY:])
+    return [
+        f"{_percent(1 - now.bytes / usual)} of the bytes are gone: {format_size(now.bytes)} instead of about"
+        f" {format_size(usual)}"
+    ]
+
+
+def _fell(value: float, before: Sequence[float], share: float) -> bool:
+    """Whether a value fell by more than a share below what is usual, and below what happened twice lately."""
+    lows = sorted(before[-_LOWS:])
+    low = lows[1] if len(lows) >= _ENOUGH else lows[0]
+    return value < (1 - share) * median(before[-_LATELY:]) and value < 0.9 * low
+
+
+def _usual_change(touched: float, trusted: Sequence[Figures]) -> bool:
+    """Whether this source changes as much as that all the time."""
+    shares = [touched_share(figures, before) for before, figures in zip(trusted, trusted[1:], strict=False)]
+    return len(shares) >= _ENOUGH and touched < _TIMES_USUAL * median(shares[-_LATELY:])
+
+
+def _rewritten(
+    now: Figures, parent: Figures, touched: float, usual_ratio: Callable[[], float | None], settings: GuardSettings
+) -> list[str]:
+    """Much was touched: was it also filled with new data, and with what kind of data?"""
+    if now.added < _REWRITTEN * touched * parent.bytes:
+        return []
+    found = []
+    if touched >= settings.change:
+        found.append(
+            f"{_percent(touched)} of the {parent.files} files of the snapshot before were changed, replaced or are gone,"
+            f" with {format_size(now.added)} of new data"
+        )
+    ratio = now.stored / now.added if now.added else 0.0
+    if now.added >= _LEAST_ADDED_BYTES and ratio >= settings.incompressible:
+        usual = usual_ratio()
+        if usual is not None and usual <= _BETTER * ratio:
+            found.append(
+                f"new data does not compress any more: stored in {_percent(ratio)} of its size, where"
+                f" {_percent(usual)} was usual, and {_percent(touched)} of the files were touched; encrypted?"
+            )
+    return found
+
+
+def _renamed(parent: Figures, now: Figures, look: Look, settings: GuardSettings) -> list[str]:
+    """Files went and files came: do those that came have names as nobody had before?"""
+    if now.unmodified > (1 - settings.change / 2) * parent.files or (contents := look()) is None:
+        return []
+    before, after = contents[0].endings, contents[1].endings
+    strange = {ending: count for ending, count in after.items() if ending and ending not in before}
+    count = sum(strange.values())
+    if count < settings.at_least_files or count < settings.change / 2 * now.files:
+        return []
+    most = max(strange, key=lambda ending: (strange[ending], ending)).decode("utf-8", "replace")
+    return [f"{count} of {now.files} files have endings that no file had before, most of them {most!r}; renamed?"]
+
+
+_ENDING: Final = re.compile(rb"[^.]\.([^.]{1,24})$")
+_LOG: Final = re.compile(rb"(?:^|/)(?:logs?|journal)/|\.log(?:[^a-z]|$)", re.IGNORECASE)
+
+
+def ending_of(name: bytes) -> bytes:
+    """Give the ending of a file's name with its dot, lower case, digits as ``0``: rotation is no new ending."""
+    found = _ENDING.search(name)
+    return b"." + re.sub(rb"\d+", b"0", found[1].lower()) if found else b""
+
+
+def is_log(path: bytes) -> bool:
+    """Whether a path looks like that of a log, which may shrink at any time."""
+    return _LOG.search(path) is not None
+
+
+def _percent(share: float) -> str:
+    return f"{share * 100:.0f} %"
