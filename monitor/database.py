@@ -15,9 +15,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from monitor.reserve import Reserve
 from monitor.schema import MIGRATIONS
 
 _BUSY_SECONDS = 5.0
+_NO_ROOM = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+"""What a full disk looks like; the shared-memory file that cannot grow is an input/output error."""
 _CORRUPT = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
@@ -45,14 +48,14 @@ class Database:
     """The file, open. Every method may be called from any thread."""
 
     def __init__(self, path: Path, *, set_aside_corrupt: bool = False) -> None:
-        """Open or make the file. With ``set_aside_corrupt`` a damaged one is renamed and an empty one takes its place.
-
-        Raises MonitorStoreError.
+        """Open or make the file. With ``set_aside_corrupt`` a damaged one is renamed and an empty one takes its place,
+        and room is reserved for the day when the disk is full. Raises MonitorStoreError.
         """
         self.path = path
         self.set_aside: list[Path] = []
         """Damaged files, as they are called now, in the order in which they were found."""
         self._renames = set_aside_corrupt
+        self._reserve = Reserve(path.with_name(f"{path.name}.reserve")) if set_aside_corrupt else None
         self._lock = threading.RLock()
         self._writes = 0
         try:
@@ -78,6 +81,8 @@ class Database:
                     self._connection.execute("ROLLBACK")
                 raise
             self._writes += 1
+            if self._reserve:
+                self._reserve.keep()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
@@ -103,6 +108,8 @@ class Database:
             try:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA journal_mode = WAL")
+                # A log of one megabyte, written over and over, needs no more room on a disk that is full.
+                connection.execute("PRAGMA wal_autocheckpoint = 250")
                 # Half a megabyte of cache is plenty for small tables, and two would count against the idle daemon.
                 connection.execute("PRAGMA cache_size = -512")
                 self._migrate(connection)
@@ -148,6 +155,8 @@ class Database:
                 raise MonitorStoreCorrupt(message, _hint(self.path)) from error
             if not isinstance(error, sqlite3.OperationalError):
                 raise
+            if self._reserve and primary in _NO_ROOM:
+                self._reserve.give_up()  # the next attempt finds room
             if primary == sqlite3.SQLITE_FULL:
                 raise MonitorStoreFull(
                     f"{self.path} could not be {verb}: {error}",
@@ -155,7 +164,7 @@ class Database:
                 ) from error
             raise MonitorStoreError(
                 f"{self.path} could not be {verb}: {error}",
-                f"see that {self.path.parent} exists, is writable for this user and is on a healthy disk",
+                f"see that {self.path.parent} exists, is writable for this user, has room and is on a healthy disk",
             ) from error
 
     def _start_afresh(self) -> Path:

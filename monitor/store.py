@@ -164,14 +164,13 @@ class MonitorStore:
         ]  # fmt: skip
 
     def find(self, prefix: str) -> Alert:
-        """Return the one open alert whose identity begins with ``prefix``, or whose name or check is just that.
+        """Return the one open alert of that identity or title; failing that, of that check or beginning of an identity.
 
         Raises NoSuchAlert.
         """
-        found = [
-            alert
-            for alert in self.alerts()
-            if alert.is_open and prefix and (alert.id.startswith(prefix) or prefix in (alert.title, alert.check))
+        standing = [alert for alert in self.alerts() if alert.is_open and prefix]
+        found = [alert for alert in standing if prefix in (alert.id, alert.title)] or [
+            alert for alert in standing if alert.id.startswith(prefix) or alert.check == prefix
         ]
         if len(found) == 1:
             return found[0]

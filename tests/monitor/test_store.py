@@ -11,6 +11,7 @@ import pytest
 
 from monitor.alerting import advance
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
+from monitor.reserve import RESERVE_BYTES, Reserve
 from monitor.result import Status
 from monitor.store import Changes, MonitorStore, NoSuchAlert
 from monitor.suppress import Matcher
@@ -203,3 +204,29 @@ def test_two_processes_that_make_the_file_at_once_agree(tmp_path) -> None:
     command = [sys.executable, "-c", code.format(tmp_path / "monitor.db")]
     makers = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) for _ in range(4)]
     assert [(maker.communicate(timeout=60)[1], maker.returncode) for maker in makers] == [(b"", 0)] * 4
+
+
+def test_room_is_reserved_and_given_up_when_the_disk_is_full(tmp_path, policy, result) -> None:
+    store = MonitorStore(tmp_path / "monitor.db", set_aside_corrupt=True)
+    reserve = tmp_path / "monitor.db.reserve"
+    record(store)
+    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES, "real blocks, no hole"
+    with store.database.read() as connection:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages}")
+    alerts = [advance(None, result(CRITICAL, entity=str(n)), policy(), START)[0] for n in range(500)]
+    with pytest.raises(MonitorStoreFull):
+        record(store, *alerts)
+    assert not reserve.exists()
+    with store.database.read() as connection:
+        connection.execute("PRAGMA max_page_count = 1000000")
+    record(store, *alerts)
+    assert reserve.exists(), "there is room again"
+    store.close()
+
+
+def test_where_there_is_little_room_nothing_is_reserved(tmp_path) -> None:
+    greedy = Reserve(tmp_path / "reserve", size_bytes=2**60)
+    greedy.keep()
+    assert list(tmp_path.iterdir()) == []
+    greedy.give_up()
