@@ -50,6 +50,8 @@ class BackupReport:
     rereads: int
     """Times that a file was read again because it had changed meanwhile."""
     unreadable: tuple[Problem, ...] = ()
+    left_out: int = 0
+    """Entries left out on purpose because this user may not read them."""
     packs_missing: int = 0
     """Packs that the index names and the storage does not have, found by a full run, which stores their blobs again."""
 
@@ -157,6 +159,7 @@ def backup(
         bytes_stored=tally.bytes_stored,
         rereads=run.rereads,
         unreadable=problems,
+        left_out=capture.left_out,
         packs_missing=len(missing),
     )
 

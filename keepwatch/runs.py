@@ -159,6 +159,8 @@ def _backup(work: Work) -> Ending:
         f"{files} files, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
         f" {report.files_changed} changed, {format_size(report.bytes_stored)} stored"
     )
+    if report.left_out:
+        message += f"; {report.left_out} left out, which this user may not read"
     if report.partial:
         first = report.unreadable[0]
         message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"

@@ -54,6 +54,8 @@ class Capture(Protocol):
 
     problems: list[Problem]
     """Grows during the walk."""
+    left_out: int
+    """Entries that this user may not read, where the source was told to leave them out."""
 
     def walk(self) -> Iterator[Step]:
         """Give every entry once. Steps outside any Enter belong to the root.

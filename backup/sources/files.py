@@ -33,7 +33,8 @@ class FilesSource:
 
     ``exclude`` holds gitignore patterns: those that begin with a slash are absolute, the others are read as if they
     stood in a .gitignore at each of the paths. Of a folder with a CACHEDIR.TAG only the tag is kept, of a mount point
-    on another file system only the empty folder.
+    on another file system only the empty folder. With ``skip_unreadable`` what this user may not read is left out and
+    only counted; otherwise it is a problem.
     """
 
     paths: tuple[str, ...]
@@ -41,6 +42,7 @@ class FilesSource:
     exclude_caches: bool = True
     exclude_larger_than_bytes: int | None = None
     one_file_system: bool = False
+    skip_unreadable: bool = False
 
     @classmethod
     def from_settings(cls, settings: FilesSettings) -> "FilesSource":
@@ -51,6 +53,7 @@ class FilesSource:
             settings.exclude_caches,
             settings.exclude_larger_than,
             settings.one_file_system,
+            settings.skip_unreadable,
         )
 
     @property
@@ -80,7 +83,9 @@ class FilesCapture:
 
     def __init__(self, source: FilesSource) -> None:
         self.problems: list[Problem] = []
+        self.left_out = 0
         self._source = source
+        self._asks_rights = source.skip_unreadable and os.geteuid() != 0
 
     def walk(self) -> Iterator[Step]:
         """Give the components of the given paths as directories of their own, then all that lies below the paths."""
@@ -169,7 +174,9 @@ class FilesCapture:
                 if is_folder:
                     below.append(prefix + name)
                 elif stat.S_ISREG(status.st_mode):
-                    if not self._too_large(status):
+                    if self._asks_rights and not _may_read(name, descriptor):
+                        self.left_out += 1
+                    elif not self._too_large(status):
                         yield Leaf(path, name, status)
                 else:
                     yield from self._leaf(descriptor, path, name, status)
@@ -192,6 +199,9 @@ class FilesCapture:
         return limit is not None and stat.S_ISREG(status.st_mode) and status.st_size > limit
 
     def _missed(self, path: str, error: OSError) -> None:
+        if self._asks_rights and error.errno in (errno.EACCES, errno.EPERM):
+            self.left_out += 1
+            return
         self.problems.append(Problem(path, describe(error)))
 
 
@@ -259,6 +269,11 @@ def describe(error: OSError) -> str:
     """Why a system call failed, in lower case."""
     text = error.strerror or str(error)
     return text[:1].lower() + text[1:]
+
+
+def _may_read(name: str, folder: int) -> bool:
+    """Whether this process may read the file; what access control lists say is counted in."""
+    return os.access(name, os.R_OK, dir_fd=folder, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _list_xattrs(where: int | str) -> Xattrs:

@@ -1,5 +1,7 @@
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,3 +183,34 @@ def test_a_path_longer_than_the_kernel_takes_is_opened(tmp_path: Path) -> None:
     with FilesSource((str(tmp_path),)).capture() as capture:
         assert [step.name for step in capture.walk() if isinstance(step, Leaf)] == ["bottom"]
     assert capture.problems == []
+
+
+def test_what_this_user_may_not_read_is_a_problem_unless_it_is_to_be_left_out(tmp_path):
+    (tmp_path / "open.txt").write_text("open")
+    (tmp_path / "closed.txt").write_text("closed")
+    (tmp_path / "closed.txt").chmod(0)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside.txt").write_text("inside")
+    (tmp_path / "folder").chmod(0)
+    tmp_path.chmod(0o755)
+    script = (
+        "import os, sys\n"
+        "from backup.sources.files import FilesSource\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "for skip in (False, True):\n"
+        "    with FilesSource((sys.argv[1],), skip_unreadable=skip).capture() as capture:\n"
+        "        names = [step.name for step in capture.walk() if hasattr(step, 'linktarget')]\n"
+        "        print(names, [p.path.rsplit('/')[-1] for p in capture.problems], capture.left_out)\n"
+    )
+    for folder in (tmp_path.parent, tmp_path.parent.parent):
+        folder.chmod(0o755)
+    root = Path(__file__).resolve().parents[2]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    (tmp_path / "folder").chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    plain, skipping = done.stdout.splitlines()
+    assert plain == "['closed.txt', 'open.txt'] ['folder'] 0", "the file's own trouble shows when it is opened"
+    assert skipping == "['open.txt'] [] 2"
