@@ -27,7 +27,8 @@ from backup.errors import BackupError, Interrupted, RepositoryLocked, RestoreErr
 from backup.faults import MISSING_INDEX, PLANTS, WRONG_PASSWORD, FaultyView, Planted, plant_in_index, plant_in_pack
 from backup.pack import BlobKind
 from backup.repository import Repository
-from backup.restorer import RestorePlan, RestoreProgress, execute_restore, plan_restore
+from backup.restore_plan import RestorePlan, plan_restore
+from backup.restorer import RestoreProgress, execute_restore
 from backup.snapshot import Snapshot
 from backup.sources.base import Problem
 from backup.storage.base import Storage

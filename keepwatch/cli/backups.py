@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from backup.catalog import Catalog
-from backup.restorer import execute_restore, plan_restore
+from backup.restore_plan import plan_restore
+from backup.restorer import execute_restore
 from config.units import format_duration, format_size
 from keepwatch.cli.options import (
     ConfigOption,

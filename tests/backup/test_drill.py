@@ -14,6 +14,7 @@ from backup.errors import Interrupted, StorageError
 from backup.faults import PLANTS
 from backup.pack import BlobKind
 from backup.repository import Repository
+from backup.restore_plan import RestorePlan
 from backup.restorer import execute_restore
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
@@ -207,7 +208,7 @@ def test_whatever_a_restore_got_wrong_is_seen(office: Office, monkeypatch: pytes
     office.clock.advance(minutes=1)
     office.save()
 
-    def botched(plan: restorer.RestorePlan, *arguments: object, **wishes: object) -> restorer.RestoreReport:
+    def botched(plan: RestorePlan, *arguments: object, **wishes: object) -> restorer.RestoreReport:
         report = execute_restore(plan, *arguments, **wishes)  # type: ignore[arg-type]
         root = plan.target / str(office.source)[1:]
         target = root / "folder" / "b"

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from backup import restorer
+from backup import restore_plan, restorer
 from backup.archiver import backup
 from backup.errors import Interrupted, RestoreError
 from backup.pack import BlobKind
 from backup.repository import Repository
-from backup.restorer import RestoreProgress, RestoreReport, execute_restore, plan_restore
-from backup.restoring import write_at
+from backup.restore_plan import plan_restore
+from backup.restorer import RestoreProgress, RestoreReport, execute_restore
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from backup.storage.local import LocalStorage
+from backup.target import write_at
 from backup.tree import Node
 from tests.backup.repositories import FakeClock, Folder, back_up, commit, create, reopen, save_folder, save_nodes
 from tests.backup.storages import MemoryStorage
@@ -58,7 +59,7 @@ def test_we_restore_what_restic_saved(
     tmp_path: Path, clock: FakeClock, restic: Restic, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restorer, "_JOB_LEAVES", 7)
-    monkeypatch.setattr(restorer, "BIG_FILE_BYTES", 4 << 20)
+    monkeypatch.setattr(restore_plan, "BIG_FILE_BYTES", 4 << 20)
     source = tmp_path / "source"
     source.mkdir()
     make_nasty_tree(source)
@@ -230,7 +231,7 @@ def test_a_file_whose_size_is_not_that_of_its_blobs_is_not_restored(tmp_path: Pa
 def test_damage_is_named_by_file_blob_and_pack_and_the_rest_comes_back(
     tmp_path: Path, memory: MemoryStorage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, damage: str, big: bool
 ) -> None:
-    monkeypatch.setattr(restorer, "BIG_FILE_BYTES", 1 if big else 1 << 40)
+    monkeypatch.setattr(restore_plan, "BIG_FILE_BYTES", 1 if big else 1 << 40)
     repository = create(memory, clock)
     source = tmp_path / "source"
     source.mkdir()
