@@ -51,6 +51,6 @@ def _timezone() -> str:
             name = str(tzlocal.get_localzone_name())
         ZoneInfo(name)
     except (LookupError, ValueError, OSError, ZoneInfoNotFoundError, UserWarning) as error:
-        log.warning('event=timezone_unknown using=UTC reason="%s" hint="set timezone in [daemon]"', error)
+        log.warning("time zone unknown", extra={"using": "UTC", "reason": error, "hint": "set timezone in [daemon]"})
         return "UTC"
     return name

@@ -60,7 +60,7 @@ def read_secret_file(path: Path, environ: Mapping[str, str]) -> SecretStr:
             f"make it readable for the user keepwatch runs as; `install -m 600 /dev/null {place}` creates it empty",
         ) from error
     if mode & stat.S_IROTH:
-        log.warning('event=secret_world_readable file=%s hint="chmod 600 %s"', place, place)
+        log.warning("secret readable by others", extra={"file": str(place), "hint": f"chmod 600 {place}"})
     return _secret(head, f"the secret file {place}")
 
 

@@ -146,7 +146,7 @@ class _Doorkeeper:
 
         host = Headers(scope=scope).get("host", "")
         if not is_loopback_name(host):
-            _log.warning("foreign_host_refused host=%r", host[:100])
+            _log.warning("foreign host refused", extra={"host": repr(host[:100])})
             refusal = PlainTextResponse(
                 f"421 this server answers to {', '.join(LOOPBACK_NAMES)} only;"
                 " a reverse proxy has to send one of them as Host\n",

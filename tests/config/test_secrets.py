@@ -52,7 +52,7 @@ def test_a_file_that_everybody_can_read_is_used_with_a_warning(
     assert read_secret_file(secret_file, {}).get_secret_value() == SECRET
     [record] = caplog.records
     assert record.levelno == logging.WARNING
-    assert "event=secret_world_readable" in record.getMessage()
+    assert record.getMessage() == "secret readable by others"
     assert SECRET not in record.getMessage()
 
 
