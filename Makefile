@@ -43,8 +43,10 @@ lint: .venv/.installed-lint ## ruff and mypy, both strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: .venv/.installed-test ## what the idle daemon costs: memory and processor over MINUTES (default 10)
-	@exec $(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) $(ARGS)
+bench: .venv/.installed-test ## the engine against restic (BENCH=quick|standard|full), then the idle daemon over MINUTES
+	@tests/install_tools.sh
+	@engine=0; $(BIN)/python -m tests.benchmarks.engine --size $(or $(BENCH),standard) $(ARGS) || engine=$$?; \
+	$(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) && exit $$engine
 
 campaign: .venv/.installed-test ## the long-running tests, which `make test` leaves out
 	@tests/install_tools.sh
