@@ -26,6 +26,9 @@ _STUCK_AFTER_SECONDS = 5.0
 """How long past its timeout a run may take; probes end themselves at the timeout, so more than this is no accident."""
 
 
+_RETRY_SHARE = 0.25
+
+
 @dataclass(slots=True)
 class _Run:
     check: Check
@@ -50,6 +53,8 @@ class CheckPool:
         self._work: SimpleQueue[_Run | None] = SimpleQueue()
         self._done: SimpleQueue[_Run] = SimpleQueue()
         self._heap: list[tuple[float, int, Check]] = []
+        self._due: dict[str, float] = {}
+        self._hasty: frozenset[str] = frozenset()
         self._order = itertools.count()
         self._running: dict[str, _Run] = {}
         self._current: dict[str, Check] = {}
@@ -67,8 +72,10 @@ class CheckPool:
         """
         now = self._monotonic()
         self._current = {check.name: check for check in checks}
-        self._heap = [(now, next(self._order), check) for check in self._current.values()]
-        heapq.heapify(self._heap)
+        self._heap = []
+        self._due = {}
+        for check in self._current.values():
+            self._plan(check, now)
         known: dict[str, Before] = dict(statuses or {}) | self._last
         self._last = {name: known[name] for name in self._current if name in known}
 
@@ -82,13 +89,32 @@ class CheckPool:
         now = self._monotonic()
         while self._heap and self._heap[0][0] <= now:
             planned, _, check = heapq.heappop(self._heap)
-            heapq.heappush(self._heap, (_next_turn(check, planned, now), next(self._order), check))
+            if self._due.get(check.name) != planned:
+                continue  # it was planned anew meanwhile
+            retry_at = now + _RETRY_SHARE * check.every.total_seconds()
+            self._plan(check, retry_at if check.name in self._hasty else _next_turn(check, planned, now))
             if check.name in self._running:
                 continue
             run = self._running[check.name] = _Run(check, planned)
             if self._threads - self.stuck < min(self._seats, len(self._running)):
                 self._add_seat()
             self._work.put(run)
+
+    def hasten(self, names: frozenset[str]) -> None:
+        """Run these checks at their retry interval, a quarter of the usual one, until told otherwise.
+
+        An alert that is pending shall not wait a whole interval for each of the samples that it needs.
+        """
+        now = self._monotonic()
+        for name in names - self._hasty:
+            if (check := self._current.get(name)) is not None:
+                self._plan(check, min(self._due[name], now + _RETRY_SHARE * check.every.total_seconds()))
+        self._hasty = names
+
+    def _plan(self, check: Check, at: float) -> None:
+        if self._due.get(check.name) != at:
+            self._due[check.name] = at
+            heapq.heappush(self._heap, (at, next(self._order), check))
 
     def collect(self) -> list[Result]:
         """Return what has come in since the last call, and an unknown for every check whose run got stuck meanwhile."""

@@ -17,7 +17,7 @@ from keepwatch.orders import Progress
 from keepwatch.view import AlertView, CheckView
 from keepwatch.viewing import WatchPart
 from monitor.actions import Actions
-from monitor.alerting import Alert, Policy
+from monitor.alerting import Alert, Policy, State
 from monitor.build import build_checks
 from monitor.engine import AlertEngine, Standing
 from monitor.history import History
@@ -72,6 +72,7 @@ class Watch:
         results = self.pool.collect()
         transitions = self.take(results, now)
         posted = self._engine.tick(now, self._load_windows(running, now))
+        self.pool.hasten(self._engine.pending_checks())
         try:
             begun = self._delivery.run_due(now) + self._actions.run_due(now)
         except MonitorStoreError:
@@ -211,5 +212,5 @@ def _alert_view(standing: Standing) -> AlertView:
         acknowledged_by=acknowledgement.author if acknowledgement else None,
         suppressed_by=tuple(suppression.reason for suppression in standing.suppressed_by),
         notified_at=standing.notified_at,
-        resolved_at=alert.resolved_at,
+        resolved_at=alert.resolved_at if alert.state is State.RESOLVED else None,
     )

@@ -156,3 +156,26 @@ def test_lateness_is_measured(pool, steady):
     pool.start_due()
     collect(pool, 1)
     assert pool.lag_seconds == 3
+
+
+def test_a_pending_check_runs_four_times_as_often_until_it_is_decided(pool, steady):
+    probe = Counting()
+    pool.configure([check("a", probe, every=timedelta(seconds=8))])
+    pool.start_due()
+    collect(pool, 1)
+
+    def asked_within(seconds):
+        before = probe.asked
+        for _ in range(seconds):
+            steady.now += 1
+            pool.start_due()
+            while pool._running:
+                pool.collect()
+        return probe.asked - before
+
+    assert asked_within(16) == 2
+    pool.hasten(frozenset({"a"}))
+    assert asked_within(16) == 8
+    pool.hasten(frozenset())
+    asked_within(8)
+    assert asked_within(16) == 2
