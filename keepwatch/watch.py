@@ -112,7 +112,9 @@ class Watch:
         if aside and not problem:
             problem = f"monitor.db was damaged, is now {aside[-1].name}, and history starts afresh"
         stuck = f"{self.pool.stuck} checks are stuck in the system" if self.pool.stuck else None
-        return {"monitor.db": problem, "check pool": stuck}
+        dead = self._file_systems.stuck_children
+        mounts = f"{dead} questions to file systems hang in the kernel, as on a dead network mount" if dead else None
+        return {"monitor.db": problem, "check pool": stuck, "mounts": mounts}
 
     def part(self, now: datetime) -> WatchPart:
         """Return what the view shows of this half."""
