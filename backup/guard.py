@@ -9,6 +9,7 @@ only (see `guard_evidence`), so that two bad snapshots do not make a third look 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -81,8 +82,8 @@ def judge(
     """Say what is out of proportion, each in a sentence; nothing when all is as usual.
 
     ``trusted``: snapshots of the same source, oldest first, none of them suspicious unless a person agreed; an agreed
-    one comes first, since what was before it is no measure any more. ``usual_ratio`` gives stored to added bytes of what
-    the source held before. ``look`` is called only when figures alone arouse suspicion.
+    one comes first, since what was before it is no measure any more. ``usual_ratio`` gives stored to added bytes of
+    what the source held before. ``look`` is called only when figures alone arouse suspicion.
     """
     if settings.off or not trusted:
         return ()
@@ -128,10 +129,8 @@ def _fewer_bytes(now: Figures, trusted: Sequence[Figures], look: Look, settings:
         if after > (1 - settings.shrink) * min(before, median(sizes[-_LATELY:])):
             return []
     usual = median(sizes[-_LATELY:])
-    return [
-        f"{_percent(1 - now.bytes / usual)} of the bytes are gone: {format_size(now.bytes)} instead of about"
-        f" {format_size(usual)}"
-    ]
+    gone = _percent(1 - now.bytes / usual)
+    return [f"{gone} of the bytes are gone: {format_size(now.bytes)} instead of about {format_size(usual)}"]
 
 
 def _fell(value: float, before: Sequence[float], share: float) -> bool:
@@ -143,7 +142,7 @@ def _fell(value: float, before: Sequence[float], share: float) -> bool:
 
 def _usual_change(touched: float, trusted: Sequence[Figures]) -> bool:
     """Whether this source changes as much as that all the time."""
-    shares = [touched_share(figures, before) for before, figures in zip(trusted, trusted[1:], strict=False)]
+    shares = [touched_share(figures, before) for before, figures in pairwise(trusted)]
     return len(shares) >= _ENOUGH and touched < _TIMES_USUAL * median(shares[-_LATELY:])
 
 
@@ -156,8 +155,8 @@ def _rewritten(
     found = []
     if touched >= settings.change:
         found.append(
-            f"{_percent(touched)} of the {parent.files} files of the snapshot before were changed, replaced or are gone,"
-            f" with {format_size(now.added)} of new data"
+            f"{_percent(touched)} of the {parent.files} files of the snapshot before were changed, replaced or are"
+            f" gone, with {format_size(now.added)} of new data"
         )
     ratio = now.stored / now.added if now.added else 0.0
     if now.added >= _LEAST_ADDED_BYTES and ratio >= settings.incompressible:

@@ -49,7 +49,9 @@ class Reading:
     oldest_at: datetime | None
     """Since when the pack that waits longest was not verified; None without packs."""
     by_hour: Mapping[str, tuple[int, int]]
-    """Packs and their bytes by the hour of their last proof (``2026-03-01T12``, UTC); under "" those without one, and damaged ones."""
+    """Packs and their bytes by the hour of their last proof (``2026-03-01T12``, UTC); under "" those without one, and
+    those that were damaged since.
+    """
     damaged: tuple[str, ...] = ()
     """Packs that were damaged when last read."""
 
@@ -109,8 +111,8 @@ class PackMemory:
     def _sum_up(self) -> None:
         """Keep the sums beside the packs, so that showing them does not cost a walk over all."""
         sql = f"""
-            SELECT CASE WHEN problem IS NULL THEN substr(coalesce(verified_at, ''), 1, {_HOUR}) ELSE '' END AS hour, count(*) AS packs, sum(size) AS bytes,
-                min(coalesce(verified_at, seen_at)) AS oldest_at
+            SELECT CASE WHEN problem IS NULL THEN substr(coalesce(verified_at, ''), 1, {_HOUR}) ELSE '' END AS hour,
+                count(*) AS packs, sum(size) AS bytes, min(coalesce(verified_at, seen_at)) AS oldest_at
             FROM packs WHERE repository = ? GROUP BY hour"""  # noqa: S608 - a constant of this module
         rows = self._catalog.rows(sql, (self._repository,))
         by_hour = {row["hour"]: (row["packs"], row["bytes"]) for row in rows}

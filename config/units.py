@@ -147,5 +147,5 @@ Share = Annotated[
     float,
     BeforeValidator(parse_share),
     PlainSerializer(share_text, return_type=str),
-    WithJsonSchema({"anyOf": [{"type": "string", "examples": ["50%"]}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+    WithJsonSchema({"type": ["string", "number"], "minimum": 0, "maximum": 1, "examples": ["50%"]}),
 ]

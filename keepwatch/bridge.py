@@ -25,6 +25,7 @@ def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Poli
     found = [
         *(_policy(_backup(job), "backup-overdue") for job in jobs),
         *(_policy(_drill(job), "drill-failed") for job in jobs),
+        *(_policy(_guard(job), "snapshot-suspicious") for job in jobs),
         *(_policy(_repository(name), "repository-problem") for name in repositories),
         _policy("keepwatch", "keepwatch-itself"),
     ]
@@ -38,6 +39,7 @@ def results(
     found: list[Result] = []
     for job in jobs:
         found += [_judge_backup(job, repository, now) for repository in job.repositories]
+        found += [_judge_snapshots(job, repository, now) for repository in job.repositories]
         if any(duty.kind == "drill" for duty in job.duties):
             found.append(_judge_drill(job, now))
     found += [_judge_repository(repository, now) for repository in repositories]
@@ -69,6 +71,20 @@ def _judge_backup(job: JobView, repository: str, now: datetime) -> Result:
         return Result(_backup(job.name), repository, Status.WARNING, message, now, 0.0, (reading,))
     message = f"saved {format_duration(age)} ago" if saved_at else "first backup to come"
     return Result(_backup(job.name), repository, Status.OK, message, now, 0.0, (reading,))
+
+
+def _judge_snapshots(job: JobView, repository: str, now: datetime) -> Result:
+    """A suspicious snapshot is told until somebody agrees to it, however normal the next one looks."""
+    waiting = [suspicion for suspicion in job.suspicions if suspicion.repository == repository]
+    if not waiting:
+        return Result(_guard(job.name), repository, Status.OK, "no snapshot out of proportion", now, 0.0)
+    first = waiting[0]
+    more = f", and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    message = (
+        f"snapshot {first.snapshot[:8]}{more}: {'; '.join(first.reasons)}; nothing is forgotten or pruned until"
+        f" somebody agrees: {agree_command(job.name)}"
+    )
+    return Result(_guard(job.name), repository, Status.CRITICAL, message, now, 0.0)
 
 
 def _judge_drill(job: JobView, now: datetime) -> Result:
@@ -110,14 +126,21 @@ def _judge_repository(repository: RepositoryView, now: datetime) -> Result:
         if duty.kind == "verify" and since and duty.max_age_seconds < (now - since).total_seconds():
             message = f"last verified {format_duration(now - since)} ago, allowed {_allowed(duty)}"
             return Result(name, "", Status.WARNING, message, now, 0.0)
+    reading = repository.reading
+    if reading and reading.within_seconds and reading.oldest_at:
+        age = (now - reading.oldest_at).total_seconds()
+        if age > reading.within_seconds:
+            allowed = format_duration(reading.within_seconds)
+            message = f"a pack was last read and verified {format_duration(age)} ago, allowed {allowed}"
+            return Result(name, "", Status.WARNING, message, now, 0.0)
     free = repository.free_bytes
     if free is not None:
-        reading = Reading("free_bytes", free, "bytes")
+        room = Reading("free_bytes", free, "bytes")
         needed = max(_LOW_SPACE_BYTES, _LOW_SPACE_SHARE * (repository.size_bytes or 0))
         if free < needed:
             message = f"{format_size(free)} free where it lies, at least {format_size(needed)} wanted"
-            return Result(name, "", Status.WARNING, message, now, 0.0, (reading,))
-        return Result(name, "", Status.OK, f"{format_size(free)} free", now, 0.0, (reading,))
+            return Result(name, "", Status.WARNING, message, now, 0.0, (room,))
+        return Result(name, "", Status.OK, f"{format_size(free)} free", now, 0.0, (room,))
     return Result(name, "", Status.OK, "sound, as far as looked at", now, 0.0)
 
 
@@ -131,6 +154,15 @@ def _backup(job: str) -> str:
 
 def _drill(job: str) -> str:
     return f"drill {job}"
+
+
+def _guard(job: str) -> str:
+    return f"guard {job}"
+
+
+def agree_command(job: str) -> str:
+    """Return what to type to agree to a job's suspicious snapshots."""
+    return f"keepwatch agree {job} -c 'WHY IT IS RIGHT'"
 
 
 def _repository(name: str) -> str:

@@ -215,6 +215,14 @@ def backup_families(view: View) -> Iterator[Metric]:
     ]
     yield from freshness("backup", "backup", ("job", "repository"), owners)
     yield from _columns(view.jobs, ("job",), lambda j: (j.name,), _BACKUPS)
+    waiting = [
+        ((job.name, repository), sum(s.repository == repository for s in job.suspicions))
+        for job in view.jobs
+        for repository in job.repositories
+    ]
+    yield gauge(
+        "keepwatch_backup_suspicious_snapshots", "Snapshots that wait for agreement.", ("job", "repository"), waiting
+    )
     ended = [job.last_backup for job in view.jobs if job.last_backup is not None]
     yield from _columns(ended, ("job",), lambda r: (r.job,), _LAST_BACKUPS)
     files = [((run.job, state), run.figures.get(f"files_{state}")) for run in ended for state in FILE_STATES]
@@ -256,6 +264,26 @@ _REPOSITORIES: tuple[Column[RepositoryView], ...] = (
     ("repository_snapshots", "Snapshots in it.", lambda r: r.snapshots),
     ("repository_size_bytes", "Space that it takes.", lambda r: r.size_bytes),
     ("repository_free_bytes", "Space left where it lies.", lambda r: r.free_bytes),
+    (
+        "repository_oldest_unverified_pack_timestamp_seconds",
+        "When the pack that waits longest was last read and found sound, or first seen.",
+        lambda r: _at(r.reading.oldest_at) if r.reading else None,
+    ),
+    (
+        "repository_verified_ratio",
+        "Share of the packs' bytes that was read and found sound within the promised time, or ever.",
+        lambda r: r.reading.verified_ratio if r.reading else None,
+    ),
+    (
+        "repository_read_all_within_seconds",
+        "Within which time every pack is to be read.",
+        lambda r: r.reading.within_seconds if r.reading else None,
+    ),
+    (
+        "repository_damaged_packs",
+        "Packs that were damaged when last read.",
+        lambda r: len(r.reading.damaged) if r.reading else None,
+    ),
     ("repository_problem", "1 when something was wrong with it when last looked at.", lambda r: r.problem is not None),
 )
 

@@ -18,22 +18,24 @@ from backup.drill import DrillReport, Verdict, run_drill
 from backup.errors import BackupError, Interrupted, RepositoryMissing
 from backup.forget import all_together, execute_forget, plan_forget
 from backup.journal import Journal
+from backup.pack_memory import PackMemory
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from backup.storage.open import open_storage
-from backup.verify import verify
 from config.jobs import JobSettings
 from config.secrets import SecretError, read_password
 from config.settings import Settings
 from config.units import format_duration, format_size
 from keepwatch import hooks
 from keepwatch.errors import KeepwatchError
+from keepwatch.guarding import Guard, HeldByGuard, note_tagged, require_agreement
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.repositories import open_repository
 from keepwatch.state import StateDirectory
+from keepwatch.verifying import portion_of, verify_and_remember
 
 log = logging.getLogger(__name__)
 
@@ -113,6 +115,8 @@ def _guarded(work: Work) -> Ending:
         return _KINDS[work.order.kind](work)
     except Interrupted as error:
         return Ending("interrupted", str(error) or "asked to stop", exit_code=130)
+    except HeldByGuard as error:
+        return Ending("held", str(error), error.hint or "", 1)
     except (BackupError, SecretError, KeepwatchError) as error:
         return Ending("failed", str(error), error.hint or "", getattr(error, "exit_code", 1))
     except Exception as bug:
@@ -137,6 +141,7 @@ def _backup(work: Work) -> Ending:
         if _covers(job.source.paths, work.state.path):
             work.state.copy_databases()
         repository = work.open(may_create=True)
+        guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
         report = backup(
             repository,
             source,
@@ -149,7 +154,9 @@ def _backup(work: Work) -> Ending:
                 Progress("saving", p.bytes, p.bytes_expected or 0, p.files, p.files_expected or 0)
             ),
             stop=work.stop,
+            inspect=guard.tags,
         )
+    guard.record(report.snapshot_id, report.started_at)
     remember(repository, order.repository, work.catalog, work.clock)
     for problem in report.unreadable[:_LINES_KEPT]:
         log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})
@@ -164,10 +171,13 @@ def _backup(work: Work) -> Ending:
     if report.partial:
         first = report.unreadable[0]
         message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"
+    if guard.reasons:
+        message = f"suspicious: {'; '.join(guard.reasons)}; {message}"
+    unreadable = "see the log for the files, and run as a user who may read them" if report.partial else ""
     return Ending(
         "partial" if report.partial else "succeeded",
         message,
-        "see the log for the files, and run as a user who may read them" if report.partial else "",
+        guard.hint or unreadable,
         3 if report.partial else 0,
         {
             "files_new": report.files_new,
@@ -186,6 +196,7 @@ def _forget(work: Work) -> Ending:
     order = work.order
     repository = work.open()
     with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+        require_agreement(work.catalog, repository, order.repository, order.job)
         plan = plan_forget(
             repository, work.job.keep, work.clock(), tags=[f"job:{order.job}"], group_by=all_together,
             zone=work.settings.daemon.zone, proven=proven_snapshots(work.catalog, order.repository),
@@ -197,23 +208,29 @@ def _forget(work: Work) -> Ending:
 
 
 def _verify(work: Work) -> Ending:
-    repository = work.open()
+    repository, name = work.open(), work.order.repository
+    settings = work.settings.repositories[name]
     with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
-        findings = list(verify(repository, read_data=work.order.read_data))
-    errors = [finding for finding in findings if finding.severity == "error"]
-    problem = f"{len(errors)} errors, first {errors[0].subject}: {errors[0].message}" if errors else None
-    work.catalog.record_verify(work.order.repository, problem, now=work.clock())
-    for finding in errors[:_LINES_KEPT]:
+        found = verify_and_remember(
+            repository, name, settings, work.catalog, portion_of(settings, read_data=work.order.read_data),
+            zone=work.settings.daemon.zone, clock=work.clock, progress=work.progress, stop=work.stop,
+        )  # fmt: skip
+    for finding in found.errors[:_LINES_KEPT]:
         log.error("repository damaged", extra={"subject": finding.subject, "problem": finding.message})
-    if problem:
+    figures: dict[str, float] = {
+        "errors": len(found.errors), "packs_read": found.packs_read, "bytes_read": found.bytes_read
+    }  # fmt: skip
+    if found.problem:
         hint = "`keepwatch verify --read-data` shows the whole extent; the runbook repository-problem says what to do"
-        return Ending("failed", problem, hint, 4, {"errors": len(errors)})
-    return Ending("succeeded", "no errors were found", figures={"errors": 0})
+        return Ending("failed", found.problem, hint, 4, figures)
+    read = f"; {found.packs_read} packs, {format_size(found.bytes_read)}, read" if found.packs_read else ""
+    return Ending("succeeded", f"no errors were found{read}", figures=figures)
 
 
 def _prune(work: Work) -> Ending:
     repository = work.open()
     with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+        require_agreement(work.catalog, repository, work.order.repository)
         report = execute_prune(repository, plan_prune(repository))
     remember(repository, work.order.repository, work.catalog, work.clock)
     message = (
@@ -307,7 +324,11 @@ def proven_snapshots(catalog: Catalog, repository: str) -> frozenset[str]:
 
 def remember(repository: Repository, name: str, catalog: Catalog, clock: Callable[[], datetime]) -> None:
     """Note in the catalog which snapshots there are now and how much room they take."""
-    catalog.replace_snapshots(name, [_row(name, snapshot) for snapshot in repository.snapshots()])
+    snapshots = repository.snapshots()
+    catalog.replace_snapshots(name, [_row(name, snapshot) for snapshot in snapshots])
+    note_tagged(catalog, name, snapshots)
+    if packs := dict(repository.index.packs()):  # an index that was not loaded is empty, and says nothing
+        PackMemory(catalog, name).sync(packs, clock())
     size = sum(file.size for file in repository.storage.list(FileKind.DATA))
     free = repository.storage.properties.free_bytes
     catalog.look_at_repository(name, now=clock(), size_bytes=size, free_bytes=free)

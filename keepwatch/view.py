@@ -137,6 +137,33 @@ class SnapshotView:
     partial: bool = False
     drilled_at: datetime | None = None
     """When a drill last proved that it comes back."""
+    suspicious: bool = False
+    """Whether the guard found it out of proportion and nobody agreed to it yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuspicionView:
+    """A snapshot that the guard found out of proportion; it holds forget and prune until somebody agrees."""
+
+    snapshot: str
+    repository: str
+    taken_at: datetime
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingView:
+    """How much of a repository's packs was read and found sound."""
+
+    packs: int
+    verified_ratio: float
+    """Share of the bytes that was verified within ``within_seconds``, or ever."""
+    oldest_at: datetime | None
+    """Since when the pack that waits longest was not verified; None without packs."""
+    within_seconds: float | None
+    """How long that may be; None when nothing is promised."""
+    damaged: tuple[str, ...] = ()
+    """Packs that were damaged when last read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +181,8 @@ class RepositoryView:
     """``verify`` and ``prune``, where scheduled."""
     configured_at: datetime | None = None
     """When it first stood in the settings; freshness of its duties counts from here on day one."""
+    reading: ReadingView | None = None
+    """None until its packs are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +204,8 @@ class JobView:
     """The last full or incremental run that ended, whatever its outcome."""
     last_drill: DrillView | None
     newest_snapshot: SnapshotView | None
+    suspicions: tuple[SuspicionView, ...] = ()
+    """Snapshots that wait for somebody's agreement, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,11 @@ whole, so nobody waits for anybody.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backup.catalog import Catalog, DrillRow, RunRow, SnapshotRow, Standing
+from backup.pack_memory import Reading, readings
+from backup.suspicions import Suspicion, Suspicions
 from config.jobs import JobSettings
 from config.settings import Settings
 from keepwatch import __version__
@@ -21,9 +23,11 @@ from keepwatch.view import (
     DrillView,
     DutyView,
     JobView,
+    ReadingView,
     RepositoryView,
     RunView,
     SnapshotView,
+    SuspicionView,
     View,
 )
 
@@ -58,6 +62,8 @@ class BackupPart:
     snapshots: tuple[SnapshotRow, ...] = ()
     proven: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     repositories: tuple[RepositoryView, ...] = ()
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    suspicions: tuple[Suspicion, ...] = ()
     configured: Mapping[str, datetime] = field(default_factory=dict)
     duties: tuple[Duty, ...] = ()
     running: Mapping[Key, Progress | None] = field(default_factory=dict)
@@ -130,6 +136,8 @@ def read_backups(
         snapshots=snapshots,
         proven=catalog.proven(),
         repositories=tuple(repositories),
+        readings=readings(catalog),
+        suspicions=tuple(Suspicions(catalog).pending()),
         configured=catalog.configured_at(),
         duties=duties,
         running=dict(running),
@@ -140,7 +148,10 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
     """Assemble the view."""
     settings, part, watch = ingredients.settings, ingredients.backups, ingredients.watch
     ledger = ledger_of(part.standings, part.running)
-    snapshots = tuple(_snapshot(row, part.proven) for row in part.snapshots)
+    suspicious = {(s.repository, s.snapshot) for s in part.suspicions}
+    snapshots = tuple(
+        _snapshot(row, part.proven, suspicious=(row.repository, row.id) in suspicious) for row in part.snapshots
+    )
     return View(
         host=settings.daemon.host,
         version=__version__,
@@ -157,6 +168,9 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
             replace(
                 repository,
                 configured_at=part.configured.get(configured_name(repository.name)),
+                reading=_reading(
+                    part.readings.get(repository.name), settings.repositories[repository.name].read_all_within, now
+                ),
                 duties=tuple(
                     _duty(duty, part, ledger, settings)
                     for duty in part.duties
@@ -208,6 +222,9 @@ def _job(
         last_backup=_run(last_backup, part.running) if last_backup else None,
         last_drill=_drill(last_drill) if last_drill else None,
         newest_snapshot=next((snapshot for snapshot in snapshots if snapshot.job == name), None),
+        suspicions=tuple(
+            SuspicionView(s.snapshot, s.repository, s.taken_at, s.reasons) for s in part.suspicions if s.job == name
+        ),
     )
 
 
@@ -243,8 +260,18 @@ def _drill(row: DrillRow) -> DrillView:
     )  # fmt: skip
 
 
-def _snapshot(row: SnapshotRow, proven: Mapping[tuple[str, str], datetime]) -> SnapshotView:
+def _snapshot(
+    row: SnapshotRow, proven: Mapping[tuple[str, str], datetime], *, suspicious: bool
+) -> SnapshotView:
     return SnapshotView(
         row.id, row.job, row.repository, row.kind, row.taken_at, row.files, row.bytes, row.added_bytes, row.partial,
-        proven.get((row.repository, row.id)),
+        proven.get((row.repository, row.id)), suspicious,
     )  # fmt: skip
+
+
+def _reading(reading: Reading | None, within: timedelta | None, now: datetime) -> ReadingView | None:
+    if reading is None:
+        return None
+    packs = sum(count for count, _ in reading.by_hour.values())
+    promised = within.total_seconds() if within else None
+    return ReadingView(packs, reading.verified_ratio(now, within), reading.oldest_at, promised, reading.damaged)

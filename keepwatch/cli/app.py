@@ -12,7 +12,19 @@ from backup.errors import BackupError
 from config.problems import ConfigProblems
 from config.secrets import SecretError
 from keepwatch import __version__, logs
-from keepwatch.cli import alerts, backups, configure, daemon_command, drills, repository, status
+from keepwatch.cli import (
+    agreement,
+    alerts,
+    backups,
+    configure,
+    contents,
+    copies,
+    daemon_command,
+    drills,
+    keys,
+    repository,
+    status,
+)
 from keepwatch.cli.output import complain
 from keepwatch.errors import KeepwatchError
 from monitor.store import MonitorStoreError
@@ -30,7 +42,7 @@ app = typer.Typer(
 _WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
 
-for module in (daemon_command, status, alerts, backups, drills, repository):
+for module in (daemon_command, status, alerts, agreement, backups, drills, repository, contents, copies, keys):
     module.register(app)
 app.add_typer(configure.app, name="config")
 

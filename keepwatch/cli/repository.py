@@ -1,4 +1,4 @@
-"""Commands on one repository: snapshots, ls, verify, forget, prune, unlock.
+"""Commands on one repository: snapshots, verify, forget, prune, unlock.
 
 They work on any restic repository, configured or given by ``--repository-url`` and ``--password-file``.
 """
@@ -10,10 +10,10 @@ import typer
 
 from backup.catalog import Catalog
 from backup.forget import all_together, execute_forget, plan_forget
-from backup.listing import walk
 from backup.lock import execute_unlock, plan_unlock
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
+from backup.verify import Finding
 from backup.verify import verify as verify_repository
 from config.units import format_size
 from keepwatch.cli.options import (
@@ -23,17 +23,22 @@ from keepwatch.cli.options import (
     PasswordOption,
     RepositoryOption,
     Setup,
-    SnapshotArgument,
     StateOption,
     UrlOption,
     exit_status,
 )
-from keepwatch.cli.output import moment, note, print_json, print_table
+from keepwatch.cli.output import ProgressPrinter, moment, note, print_json, print_table
 from keepwatch.clock import now
+from keepwatch.errors import UsageError
+from keepwatch.guarding import refuse_tagged, require_agreement
 from keepwatch.repositories import open_repository
 from keepwatch.runs import proven_snapshots, remember
+from keepwatch.verifying import Portion, verify_and_remember
 
 _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repository; 11 locked; 12 wrong password"
+InSpiteOption = Annotated[
+    bool, typer.Option("--in-spite-of-guard", help="Even while a suspicious snapshot waits for agreement.")
+]
 LOCK_WAIT = timedelta(minutes=1)
 """How long a command waits for somebody else's lock."""
 
@@ -42,7 +47,6 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command, example in (
         (snapshots, "keepwatch snapshots --json"),
-        (ls, "keepwatch ls latest /etc"),
         (verify, "keepwatch verify --read-data"),
         (forget, "keepwatch forget --dry-run"),
         (prune, "keepwatch prune --dry-run"),
@@ -93,33 +97,11 @@ def snapshots(
     print_table(("id", "taken", "host", "tags", "files", "size", "paths"), rows, empty="no snapshots yet")
 
 
-def ls(
-    snapshot: SnapshotArgument,
-    path: Annotated[str, typer.Argument(help="Only what lies below this path.")] = "/",
-    job: Annotated[str | None, typer.Option(help="With latest: of this job.", show_default=False)] = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
-    """List the files of a snapshot."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
-    with opened.lock(retry_for=LOCK_WAIT):
-        opened.load_index()
-        chosen = opened.find_snapshot(snapshot, tags=[f"job:{job}"] if job else [])
-        entries = walk(opened, chosen, below=path)
-        if as_json:
-            print_json(list(entries))
-            return
-        for entry in entries:
-            print(entry.line(zone_of(setup, repository_url)))
-
-
 def verify(
     read_data: Annotated[bool, typer.Option("--read-data", help="Read and check every byte of every pack.")] = False,
+    read_some: Annotated[
+        bool, typer.Option("--read-some", help="Read the packs that were not verified for longest.")
+    ] = False,
     repository: RepositoryOption = None,
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
@@ -127,11 +109,20 @@ def verify(
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
-    """Check a repository's consistency: a superset of `restic check`. Exit 4 when something is damaged."""
+    """Check a repository's consistency: a superset of `restic check`. Exit 4 when something is damaged.
+
+    What is read of a configured repository is remembered, and shown on the page.
+    """
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
     with opened.lock(exclusive=True, retry_for=LOCK_WAIT):
-        findings = list(verify_repository(opened, read_data=read_data))
+        if repository_url:
+            if read_some:
+                raise UsageError("--read-some needs to remember what was read", hint="use --read-data with a URL")
+            findings = tuple(verify_repository(opened, read_data=read_data))
+        else:
+            some = Portion.SOME if read_some else Portion.DAMAGED
+            findings = _verify_known(setup, opened, repository, Portion.ALL if read_data else some, as_json=as_json)
     if as_json:
         print_json(findings)
     else:
@@ -140,15 +131,38 @@ def verify(
     return 4 if any(f.severity == "error" for f in findings) else 0
 
 
+def _verify_known(
+    setup: Setup, opened: Repository, repository: str | None, portion: Portion, *, as_json: bool
+) -> tuple[Finding, ...]:
+    """Verify a configured repository and remember it as a scheduled run does."""
+    name = setup.repository_name(repository)
+    printer = ProgressPrinter(as_json=as_json)
+    try:
+        with Catalog(setup.state.backup_db) as catalog:
+            found = verify_and_remember(
+                opened, name, setup.settings.repositories[name], catalog, portion, zone=setup.settings.daemon.zone,
+                clock=now, progress=printer,
+            )  # fmt: skip
+    finally:
+        printer.close()
+    if found.packs_read:
+        note(f"{found.packs_read} packs, {format_size(found.bytes_read)}, read")
+    return found.findings
+
+
 def forget(
     job: Annotated[str | None, typer.Option(help="Which job's policy to apply; all with one by default.")] = None,
     repository: RepositoryOption = None,
     dry_run: DryRunOption = False,
+    in_spite_of_guard: InSpiteOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """Drop the snapshots that no keep rule wants. The space comes back with `keepwatch prune`."""
+    """Drop the snapshots that no keep rule wants. The space comes back with `keepwatch prune`.
+
+    Refuses while a suspicious snapshot of the job waits for `keepwatch agree`.
+    """
     setup = Setup(config, state_dir)
     name = setup.repository_name(repository)
     opened = open_repository(setup.settings.repositories[name], clock=now)
@@ -157,13 +171,18 @@ def forget(
         if settings.keep is None or name not in settings.repositories:
             note(f"{job_name}: no keep policy for {name}, everything stays")
             continue
-        _forget_job(setup, opened, job_name, name, dry_run=dry_run, as_json=as_json)
+        guarded = not (dry_run or in_spite_of_guard)
+        _forget_job(setup, opened, job_name, name, dry_run=dry_run, guarded=guarded, as_json=as_json)
 
 
-def _forget_job(setup: Setup, opened: Repository, job: str, name: str, *, dry_run: bool, as_json: bool) -> None:
+def _forget_job(
+    setup: Setup, opened: Repository, job: str, name: str, *, dry_run: bool, guarded: bool, as_json: bool
+) -> None:
     """Plan, show and, unless ``dry_run``, drop the snapshots of one job."""
     zone = setup.settings.daemon.zone
     with Catalog(setup.state.backup_db) as catalog, opened.lock(exclusive=not dry_run, retry_for=LOCK_WAIT):
+        if guarded:
+            require_agreement(catalog, opened, name, job)
         plan = plan_forget(
             opened, setup.settings.jobs[job].keep, now(), tags=[f"job:{job}"], group_by=all_together, zone=zone,
             proven=proven_snapshots(catalog, name),
@@ -185,22 +204,37 @@ def _forget_job(setup: Setup, opened: Repository, job: str, name: str, *, dry_ru
 def prune(
     repository: RepositoryOption = None,
     dry_run: DryRunOption = False,
+    in_spite_of_guard: InSpiteOption = False,
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """Give back the space of data that no snapshot needs any more."""
+    """Give back the space of data that no snapshot needs any more.
+
+    Refuses while a suspicious snapshot in the repository waits for `keepwatch agree`.
+    """
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
     with opened.lock(exclusive=True, retry_for=LOCK_WAIT):
+        if not (dry_run or in_spite_of_guard):
+            _require_agreement(setup, opened, None if repository_url else setup.repository_name(repository))
         plan = plan_prune(opened)
         if dry_run:
             print_json(plan) if as_json else print(plan)
             return
         report = execute_prune(opened, plan)
     print_json(report) if as_json else print(report)
+
+
+def _require_agreement(setup: Setup, opened: Repository, name: str | None) -> None:
+    """Refuse to prune while a suspicion is open; whether somebody agreed is known of configured repositories only."""
+    if name is None:
+        refuse_tagged(opened)
+        return
+    with Catalog(setup.state.backup_db) as catalog:
+        require_agreement(catalog, opened, name)
 
 
 def unlock(

@@ -5,6 +5,7 @@ rendering is kept for a few seconds, so that ten open tabs cost as much as one.
 """
 
 import hashlib
+import math
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.units import format_duration, format_size
-from keepwatch.view import AlertView, CheckView, DutyView, RunView, View
+from keepwatch.bridge import agree_command
+from keepwatch.view import AlertView, CheckView, DutyView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
 
@@ -79,6 +81,7 @@ class PageRenderer:
             "tone": _tone, "plural": verdicts.plural,
         }  # fmt: skip
         environment.globals |= {"spark": _spark, "run_summary": run_summary, "rows": _ROWS}
+        environment.globals |= {"reading_line": reading_line, "agree_command": agree_command}
         environment.globals |= {tone.key: tone for tone in Tone}
         self._whole = environment.get_template("page.html")
         self._fragment = environment.get_template("fragment.html")
@@ -217,6 +220,15 @@ def run_summary(run: RunView) -> str:
     if figures.get("bytes_added"):
         parts.append(f"{format_size(figures['bytes_added'])} added")
     return ", ".join(parts)
+
+
+def reading_line(reading: ReadingView, now: datetime) -> str:
+    """Write how much was read and verified: ``83 % within 30d, oldest 12d ago``."""
+    within = f" within {format_duration(reading.within_seconds)}" if reading.within_seconds else ""
+    share = math.floor(reading.verified_ratio * 100)  # nothing but all is 100 %
+    oldest = f", oldest {human.span((now - reading.oldest_at).total_seconds())} ago" if reading.oldest_at else ""
+    damaged = f"; {verdicts.plural(len(reading.damaged), 'pack')} damaged" if reading.damaged else ""
+    return f"{share} %{within}{oldest}{damaged}"
 
 
 def _spark(check: CheckView) -> human.Spark | None:

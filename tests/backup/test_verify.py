@@ -140,7 +140,7 @@ def test_without_reading_data_a_flipped_bit_in_a_data_pack_is_not_seen(
 def test_a_missing_pack_is_named(repository: Repository, memory: MemoryStorage, snapshot: str) -> None:
     pack = pack_with(repository, BlobKind.DATA)
     memory.delete(FileKind.DATA, pack)
-    assert found(repository, read_data=True) == {"pack-missing": f"pack {pack}"}
+    assert found(repository, read_data=True) == {"pack-missing": f"pack {pack}", "pack-needed": f"pack {pack}"}
 
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda _data: b""])
