@@ -23,6 +23,7 @@ from keepwatch.cli import (
     drills,
     keys,
     repository,
+    restores,
     status,
 )
 from keepwatch.cli.output import complain
@@ -42,7 +43,9 @@ app = typer.Typer(
 _WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
 
-for module in (daemon_command, status, alerts, agreement, backups, drills, repository, contents, copies, keys):
+for module in (
+    daemon_command, status, alerts, agreement, backups, restores, drills, repository, contents, copies, keys
+):  # fmt: skip
     module.register(app)
 app.add_typer(configure.app, name="config")
 

@@ -1,35 +1,25 @@
-"""Commands that save and bring back: backup, restore."""
+"""Commands that save: backup, and what other commands need to carry out orders in the foreground."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from backup.catalog import Catalog
-from backup.restore_plan import plan_restore
-from backup.restorer import execute_restore
-from config.units import format_duration, format_size
 from keepwatch.cli.options import (
     ConfigOption,
-    DryRunOption,
     JsonOption,
-    PasswordOption,
-    RepositoryOption,
     Setup,
-    SnapshotArgument,
     StateOption,
-    UrlOption,
     exit_status,
 )
 from keepwatch.cli.output import ProgressPrinter, complain, note, print_json
-from keepwatch.cli.repository import LOCK_WAIT, open_chosen
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
-from keepwatch.orders import Ending, Order, Progress
+from keepwatch.orders import Ending, Order
 from keepwatch.runs import carry_out
 
 JobsArgument = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Which jobs; all by default.")]
@@ -42,10 +32,8 @@ _CODES = (
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the command."""
     app.command("backup", epilog=exit_status("keepwatch backup documents --full", _CODES))(backup)
-    example = "keepwatch restore latest --target /tmp/back --include /etc/ssh"
-    app.command("restore", epilog=exit_status(example, _CODES))(restore)
 
 
 @contextmanager
@@ -129,51 +117,3 @@ def backup(
     if detach:
         return hand_over(setup, orders)
     return run_orders(setup, orders, quiet=quiet, as_json=as_json)
-
-
-def restore(
-    snapshot: SnapshotArgument,
-    target: Annotated[Path, typer.Option("--target", help="Where to; created when missing.", show_default=False)],
-    include: Annotated[list[str] | None, typer.Option("--include", help="Only this path or pattern.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Not this path or pattern.")] = None,
-    job: Annotated[str | None, typer.Option(help="With latest: of this job.", show_default=False)] = None,
-    dry_run: DryRunOption = False,
-    quiet: QuietOption = False,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> int:
-    """Bring files back from a snapshot, byte for byte, below a target folder."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
-    with opened.lock(retry_for=LOCK_WAIT):
-        opened.load_index()
-        chosen = opened.find_snapshot(snapshot, tags=[f"job:{job}"] if job else [])
-        plan = plan_restore(opened, chosen, target, include=include or (), exclude=exclude or ())
-        if dry_run:
-            print_json(plan) if as_json else print(plan)
-            return 0
-        printer = ProgressPrinter(as_json=as_json, quiet=quiet)
-        with stop_on_signal() as stop:
-            try:
-                report = execute_restore(
-                    plan,
-                    opened,
-                    progress=lambda p: printer(
-                        Progress("restoring", p.bytes, p.bytes_expected, p.files, p.files_expected)
-                    ),
-                    stop=stop.is_set,
-                )
-            finally:
-                printer.close()
-    if as_json:
-        print_json(report)
-    else:
-        done, took = format_size(report.bytes), format_duration(report.took_seconds)
-        print(f"{report.files} files in {report.folders} folders, {done}, restored to {target} in {took}")
-        for problem in report.problems:
-            complain(f"{problem.path}: {problem.reason}")
-    return 3 if report.problems else 0
