@@ -17,8 +17,9 @@ What every storage guarantees:
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 
@@ -96,6 +97,30 @@ class Storage(Protocol):
 
     def delete(self, kind: FileKind, name: str) -> None:
         """Remove one file; durable on return. Raises FileMissing or StorageError."""
+        ...
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """A storage that lists page by page, so that a wrapper can ask for one page again rather than for all of them."""
+
+    def list_page(self, kind: FileKind, token: str) -> tuple[Sequence[StoredFile], str]:
+        """Give the page that ``token`` names (the first for an empty one) and the next one's token, empty at the end.
+
+        Raises StorageError.
+        """
+        ...
+
+
+@runtime_checkable
+class Retaining(Protocol):
+    """A storage that can refuse to delete a file before a moment (S3 calls it Object Lock)."""
+
+    def retain(self, kind: FileKind, name: str, until: datetime) -> None:
+        """Keep a file from being deleted until a moment (aware UTC); never shortens what it had.
+
+        Raises FileMissing or StorageError.
+        """
         ...
 
 

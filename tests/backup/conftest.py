@@ -2,12 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from backup.repository import Repository
+from tests.backup import s3_servers
 from tests.backup.repositories import PASSWORD, FakeClock, create
 from tests.backup.storages import MemoryStorage
 
@@ -27,6 +28,20 @@ def memory() -> MemoryStorage:
 @pytest.fixture
 def repository(memory: MemoryStorage, clock: FakeClock) -> Repository:
     return create(memory, clock)
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
+    """An S3 server with one bucket; tests keep apart by prefix."""
+    with s3_servers.rclone_server(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3_servers.S3Server]:
+    """An S3 server that knows Object Lock; it has no bucket yet."""
+    with s3_servers.moto_server(tmp_path_factory.mktemp("moto")) as server:
+        yield server
 
 
 @pytest.fixture

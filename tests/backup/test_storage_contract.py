@@ -1,26 +1,49 @@
 """What every storage promises, run by each of them."""
 
 import pickle
+import secrets
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backup.errors import FileMissing, StorageError
 from backup.storage.base import CONFIG_NAME, FileKind, Storage, StoredFile
+from backup.storage.limited import Bandwidth, Limit, Limited
 from backup.storage.local import LocalStorage
+from backup.storage.retrying import Retrying
+from backup.storage.s3 import S3Storage
 from tests.backup.storages import Faulty, MemoryStorage
 
 NAME, OTHER = "ab" * 32, "cd" * 32
 
 
-@pytest.fixture(params=["memory", "local", "faulty"])
+MAKERS: dict[str, Callable[[Path, pytest.FixtureRequest], Storage]] = {
+    "memory": lambda *_: MemoryStorage(),
+    "local": lambda folder, _: LocalStorage(folder / "repository"),
+    "faulty": lambda *_: Faulty(MemoryStorage()),
+    "s3": lambda _, request: on_s3(request),
+    "retrying": lambda folder, _: Retrying(LocalStorage(folder / "repository")),
+    "limited": lambda folder, _: Limited(LocalStorage(folder / "repository"), fast_line(folder)),
+    "paced-s3": lambda folder, request: Retrying(on_s3(request, pace=fast_line(folder))),
+}
+
+
+def on_s3(request: pytest.FixtureRequest, **more: Any) -> S3Storage:
+    return request.getfixturevalue("rclone").storage(secrets.token_hex(8), **more)
+
+
+def fast_line(folder: Path) -> Bandwidth:
+    limit = Limit(1e9)
+    return Bandwidth("line", partial(datetime.now, UTC), upload=limit, download=limit, folder=folder)
+
+
+@pytest.fixture(params=MAKERS)
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    made: dict[str, Storage] = {
-        "memory": MemoryStorage(),
-        "local": LocalStorage(tmp_path / "repository"),
-        "faulty": Faulty(MemoryStorage()),
-    }
-    storage = made[request.param]
+    storage = MAKERS[request.param](tmp_path, request)
     storage.create()
     return storage
 
@@ -112,7 +135,7 @@ def test_its_place_can_be_told_to_people(storage: Storage) -> None:
     assert storage.properties.location
 
 
-@pytest.mark.parametrize("storage", ["memory", "local"], indirect=True)
+@pytest.mark.parametrize("storage", [name for name in MAKERS if name != "faulty"], indirect=True)
 def test_it_can_be_sent_to_a_worker(storage: Storage) -> None:
     storage.put(FileKind.DATA, NAME, b"content")
     assert pickle.loads(pickle.dumps(storage)).get(FileKind.DATA, NAME) == b"content"

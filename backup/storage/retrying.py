@@ -1,0 +1,164 @@
+"""Tries again what may work the next time: the wrapper around a storage that is reached over a network.
+
+Pauses grow twofold up to a ceiling and are drawn at random below it, so that many machines that met one outage do not
+come back in step ("full jitter", AWS Architecture Blog, Exponential Backoff And Jitter, 2015). Trying ends at a
+deadline, counted from the first failure. A permanent error ends it at once.
+
+It refuses to hide anything: every failure that is tried again is a line in the log, and the last one is raised as it
+came. A storage that has never answered yet gets a short deadline, since a mistyped address is likelier than an outage.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from backup.errors import FileMissing, StorageError
+from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Page = tuple[Sequence[StoredFile], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long and how often to try again."""
+
+    deadline: timedelta = timedelta(minutes=15)
+    """From an operation's first failure; below the 22.5 minutes after which a lock that was not renewed is lost."""
+    first_deadline: timedelta = timedelta(minutes=1)
+    """The same while the storage has never answered."""
+    first_pause: timedelta = timedelta(milliseconds=250)
+    longest_pause: timedelta = timedelta(seconds=30)
+
+    def pause(self, failures: int, draw: float) -> float:
+        """Give the seconds to wait after so many failures in a row; ``draw`` is random in [0, 1)."""
+        ceiling = min(self.longest_pause.total_seconds(), self.first_pause.total_seconds() * 2.0 ** min(failures, 32))
+        return ceiling * (0.1 + 0.9 * draw)  # never nothing: the other side may be overloaded
+
+
+PATIENCE: Final = Patience()
+
+
+class Retrying:
+    """A storage whose passing errors are tried again. See the module; pickles with what it wraps."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        patience: Patience = PATIENCE,
+        *,
+        draw: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._storage = storage
+        self._patience = patience
+        self._draw, self._monotonic, self._sleep = draw, monotonic, sleep
+        self._answered = False
+        self.retries = 0
+        """How often something was tried again, in this process."""
+
+    def __repr__(self) -> str:
+        return f"Retrying({self._storage!r})"
+
+    @property
+    def properties(self) -> StorageProperties:
+        """See Storage."""
+        return self._attempt("look at the storage", lambda: self._storage.properties)
+
+    def create(self) -> None:
+        """See Storage."""
+        self._attempt("create", self._storage.create)
+
+    def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
+        """See Storage; a put whose answer was lost finds its own bytes there, and is done."""
+        self._attempt(f"put {kind} {name[:8]}", lambda: self._storage.put(kind, name, content))
+
+    def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """See Storage."""
+        return self._attempt(f"get {kind} {name[:8]}", lambda: self._storage.get(kind, name, offset, length))
+
+    def list(self, kind: FileKind) -> Iterator[StoredFile]:
+        """See Storage. A paged listing is tried again by the page, any other from its start, without duplicates."""
+        if isinstance(self._storage, Paged):
+            yield from self._list_pages(self._storage, kind)
+            return
+        yield from self._attempt(f"list {kind} files", lambda: list(self._storage.list(kind)))
+
+    def _list_pages(self, storage: Paged, kind: FileKind) -> Iterator[StoredFile]:
+        token, more = "", True
+        while more:
+            page, token = self._page(storage, kind, token)
+            yield from page
+            more = bool(token)
+
+    def _page(self, storage: Paged, kind: FileKind, token: str) -> Page:
+        return self._attempt(f"list {kind} files", lambda: storage.list_page(kind, token))
+
+    def stat(self, kind: FileKind, name: str) -> StoredFile:
+        """See Storage."""
+        return self._attempt(f"stat {kind} {name[:8]}", lambda: self._storage.stat(kind, name))
+
+    def delete(self, kind: FileKind, name: str) -> None:
+        """See Storage; a delete whose answer was lost finds nothing the next time, and is done."""
+        failures = 0
+
+        def act() -> None:
+            nonlocal failures
+            try:
+                self._storage.delete(kind, name)
+            except FileMissing:
+                if not failures:
+                    raise
+            except StorageError:
+                failures += 1
+                raise
+
+        self._attempt(f"delete {kind} {name[:8]}", act)
+
+    def retain(self, kind: FileKind, name: str, until: datetime) -> None:
+        """See Retaining. Raises StorageError (permanent) for a storage that cannot."""
+        storage = self._storage
+        if not isinstance(storage, Retaining):
+            raise StorageError(f"could not retain {kind} {name[:8]}: {storage!r} has no object lock", permanent=True)
+        self._attempt(f"retain {kind} {name[:8]}", lambda: storage.retain(kind, name, until))
+
+    def _attempt(self, what: str, act: Callable[[], T]) -> T:
+        failures, give_up_at = 0, 0.0
+        while True:
+            try:
+                result = act()
+            except StorageError as error:
+                if error.permanent:
+                    self._answered = self._answered or isinstance(error, FileMissing)
+                    raise
+                now = self._monotonic()
+                if not failures:
+                    patience = self._patience
+                    deadline = patience.deadline if self._answered else patience.first_deadline
+                    give_up_at = now + deadline.total_seconds()
+                pause = self._patience.pause(failures, self._draw())
+                if now + pause > give_up_at:
+                    log.warning("storage_given_up doing=%r failures=%d reason=%r", what, failures + 1, str(error))
+                    raise
+                failures += 1
+                self.retries += 1
+                log.log(
+                    logging.WARNING if failures > _QUIET_FAILURES else logging.INFO,
+                    "storage_retry doing=%r failures=%d pause_seconds=%.1f reason=%r",
+                    what, failures, pause, str(error),
+                )  # fmt: skip
+                self._sleep(pause)
+            else:
+                self._answered = True
+                return result
+
+
+_QUIET_FAILURES: Final = 3
+"""Failures in a row that every network has; from here on they are warnings."""

@@ -1,0 +1,378 @@
+"""A repository in a bucket, of AWS or of any server that speaks S3, laid out as restic does.
+
+One request for one operation: it neither tries again (`retrying` does, and botocore's own ways are off) nor limits
+beyond asking its pace. boto3 is imported when the first request is made, and each process makes a client of its own,
+since clients survive neither a fork nor pickling; what the storage itself holds is a few words of settings.
+
+Checksums: every upload carries Content-MD5, which Object Lock demands and every server knows; botocore's newer ones
+are sent and validated only where an operation requires them, since it holds the checksum of a whole object against a
+part of it, and other servers do not know them. What is read is proven by the repository, blob by blob.
+
+It refuses to take a name that holds other bytes, and to delete what is retained; it makes the bucket in `create` only.
+"""
+
+import base64
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import SecretStr
+
+from backup.errors import FileMissing, StorageError
+from backup.storage.base import (
+    CONFIG_NAME,
+    Buffer,
+    FileKind,
+    StorageProperties,
+    StoredFile,
+    as_buffers,
+    is_file_name,
+)
+from backup.storage.limited import Pace, PacedBody, read_paced
+from backup.storage.s3_errors import failure, told
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger(__name__)
+
+MULTIPART_ABOVE: Final = 200 << 20
+"""Bytes; below this a file is one request, as with restic."""
+PART_BYTES: Final = 64 << 20
+_CONNECTIONS: Final = 16
+_FOLDER: Final = {
+    FileKind.KEY: "keys/",
+    FileKind.DATA: "data/",
+    FileKind.INDEX: "index/",
+    FileKind.SNAPSHOT: "snapshots/",
+    FileKind.LOCK: "locks/",
+}
+_TYPE: Final = "application/octet-stream"
+_AWS: Final = "s3.amazonaws.com"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """Which bucket, where."""
+
+    endpoint: str | None
+    """``https://host[:port]``; None for AWS's own."""
+    bucket: str
+    prefix: str = ""
+    """Without slashes at its ends."""
+
+    def __str__(self) -> str:
+        path = f"{self.bucket}/{self.prefix}" if self.prefix else self.bucket
+        return f"s3:{self.endpoint or _AWS}/{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to talk to it and how to store; every default is the server's or AWS's own."""
+
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    profile: str | None = None
+    region: str | None = None
+    addressing: str = "auto"
+    storage_class: str | None = None
+    server_side_encryption: str | None = None
+    server_side_encryption_key_id: str | None = None
+    retention: timedelta | None = None
+    """Object Lock from the moment of storing; None for what the bucket does by itself."""
+    retention_mode: str = "governance"
+
+
+class S3Storage:
+    """Storage in a bucket. ``clock`` is asked only where retention is set. Can be pickled; no request is made yet."""
+
+    def __init__(
+        self,
+        place: S3Place,
+        options: S3Options = S3Options(),
+        *,
+        pace: Pace | None = None,
+        clock: Callable[[], datetime] | None = None,
+        multipart_above: int = MULTIPART_ABOVE,
+        part_bytes: int = PART_BYTES,
+    ) -> None:
+        if options.retention is not None and clock is None:
+            raise ValueError("retention needs a clock")
+        self._place, self._options, self._pace, self._clock = place, options, pace, clock
+        self._multipart_above, self._part_bytes = multipart_above, part_bytes
+
+    def __repr__(self) -> str:
+        return f"S3Storage({str(self._place)!r})"
+
+    @property
+    def properties(self) -> StorageProperties:
+        """Where it is. A bucket does not say how much still fits."""
+        return StorageProperties(str(self._place), None)
+
+    def create(self) -> None:
+        """Make the bucket unless it is there, with Object Lock where retention is set. Folders need no making in S3."""
+        with suppress(FileMissing), told("look at", str(self._place)):
+            self._client.head_bucket(Bucket=self._place.bucket)
+            return
+        arguments: dict[str, Any] = {"Bucket": self._place.bucket}
+        if self._options.retention is not None:
+            arguments["ObjectLockEnabledForBucket"] = True
+        region = self._client.meta.region_name
+        if self._place.endpoint is None and region != "us-east-1":
+            arguments["CreateBucketConfiguration"] = {"LocationConstraint": region}
+        with told("make the bucket of", str(self._place)):
+            self._client.create_bucket(**arguments)
+        log.info("bucket_made place=%s", self._place)
+
+    # ---- writing
+
+    def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
+        """Look whether the name is free, and upload in one request, or in parts above 200 MiB."""
+        key = self._key(kind, name)
+        buffers = as_buffers(content)
+        body = bytes(buffers[0]) if len(buffers) == 1 else b"".join(buffers)
+        digest = hashlib.md5(body, usedforsecurity=False)
+        if self._is_there(kind, name, body, digest.hexdigest()):
+            return
+        arguments: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key, "ContentType": _TYPE}
+        arguments |= self._how_to_store(kind)
+        with told("write", self._shown(key)):
+            if len(body) > self._multipart_above:
+                self._put_parts(key, body, arguments)
+            else:
+                md5 = base64.b64encode(digest.digest()).decode()
+                self._client.put_object(**arguments, Body=self._paced(body), ContentMD5=md5)
+
+    def _is_there(self, kind: FileKind, name: str, body: bytes, digest: str) -> bool:
+        """Whether these very bytes are stored already. Raises StorageError (permanent) when others are."""
+        key = self._key(kind, name)
+        try:
+            with told("look at", self._shown(key)):
+                head = self._client.head_object(Bucket=self._place.bucket, Key=key)
+        except FileMissing:
+            return False
+        # An ETag is the MD5 of an object put whole; of one put in parts or encrypted by KMS it is something else.
+        if head["ContentLength"] == len(body) and (
+            head.get("ETag", "").strip('"') == digest or self.get(kind, name) == body
+        ):
+            return True
+        raise StorageError(
+            f"refused to write {self._shown(key)}: it is there already with other bytes",
+            permanent=True,
+            hint="the stored file may be damaged; run `keepwatch verify --read-data`",
+        )
+
+    def _how_to_store(self, kind: FileKind) -> dict[str, Any]:
+        options, how = self._options, dict[str, Any]()
+        if options.storage_class is not None and kind is FileKind.DATA:
+            how["StorageClass"] = options.storage_class
+        if options.server_side_encryption is not None:
+            how["ServerSideEncryption"] = options.server_side_encryption
+        if options.server_side_encryption_key_id is not None:
+            how["SSEKMSKeyId"] = options.server_side_encryption_key_id
+        if options.retention is not None and self._clock is not None and kind is not FileKind.LOCK:
+            how["ObjectLockMode"] = options.retention_mode.upper()
+            how["ObjectLockRetainUntilDate"] = self._clock() + options.retention
+        return how
+
+    def _put_parts(self, key: str, body: bytes, arguments: dict[str, Any]) -> None:
+        target: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key}
+        upload = self._client.create_multipart_upload(**arguments)["UploadId"]
+        try:
+            parts: list[Any] = []
+            for number, start in enumerate(range(0, len(body), self._part_bytes), 1):
+                part = body[start : start + self._part_bytes]
+                md5 = base64.b64encode(hashlib.md5(part, usedforsecurity=False).digest()).decode()
+                done = self._client.upload_part(
+                    **target, UploadId=upload, PartNumber=number, Body=self._paced(part), ContentMD5=md5
+                )
+                parts.append({"PartNumber": number, "ETag": done["ETag"]})
+            self._client.complete_multipart_upload(
+                **target, UploadId=upload, MultipartUpload={"Parts": parts}
+            )
+        except BaseException:
+            try:
+                self._client.abort_multipart_upload(**target, UploadId=upload)
+            except Exception as error:  # noqa: BLE001 - the first failure is the one to tell; the rest costs only space
+                log.warning("multipart_left key=%s upload=%s reason=%r", key, upload, str(error))
+            raise
+
+    def _paced(self, body: bytes) -> Any:
+        pace = self._pace
+        return body if pace is None or pace.portion(sending=True) is None else PacedBody(body, pace)
+
+    # ---- reading
+
+    def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Read with a ranged request, and make sure that all of the range came."""
+        key = self._key(kind, name)
+        if length == 0:
+            self.stat(kind, name)
+            return b""
+        arguments: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key}
+        ranged = offset > 0 or length is not None
+        if ranged:
+            arguments["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        try:
+            answer = self._client.get_object(**arguments)
+            expected = answer["ContentLength"]
+            body: Any = answer["Body"]
+            if self._pace is None:
+                with closing(body):
+                    content: bytes = body.read()
+            else:
+                content = read_paced(body, expected, self._pace)
+        except Exception as error:
+            if _is_behind_the_end(error):
+                return b""
+            raise failure("read", self._shown(key), error) from error
+        if len(content) != expected:
+            raise StorageError(f"could not read {self._shown(key)}: {len(content)} of {expected} bytes came")
+        if ranged and answer.get("ContentRange") is None:  # the server gave everything; take what was asked for
+            content = content[offset:] if length is None else content[offset : offset + length]
+        elif ranged:
+            self._require_range(key, answer["ContentRange"], len(content), offset, length)
+        return content
+
+    def _require_range(self, key: str, told: str, came: int, offset: int, length: int | None) -> None:
+        """Raise StorageError when a ranged answer is not what was asked for. ``told``: ``bytes 0-99/1000``."""
+        span, _, total = told.removeprefix("bytes ").partition("/")
+        rest = int(total) - offset if total.isdecimal() else came
+        wanted = rest if length is None else min(length, rest)
+        if not span.startswith(f"{offset}-") or came != wanted:
+            raise StorageError(f"could not read {self._shown(key)}: {wanted} bytes from {offset} wanted, {told} came")
+
+    def list(self, kind: FileKind) -> Iterator[StoredFile]:
+        """Ask for page after page."""
+        token, more = "", True
+        while more:
+            page, token = self.list_page(kind, token)
+            yield from page
+            more = bool(token)
+
+    def list_page(self, kind: FileKind, token: str) -> tuple[Sequence[StoredFile], str]:
+        """See Paged; a page has up to a thousand names."""
+        if kind is FileKind.CONFIG:
+            try:
+                return [self.stat(kind, CONFIG_NAME)], ""
+            except FileMissing:
+                return [], ""
+        folder = self._join(_FOLDER[kind])
+        arguments: dict[str, Any] = {"Bucket": self._place.bucket, "Prefix": folder}
+        if token:
+            arguments["ContinuationToken"] = token
+        with told("list", self._shown(folder)):
+            answer = self._client.list_objects_v2(**arguments)
+        next_token = answer.get("NextContinuationToken", "") if answer["IsTruncated"] else ""
+        if answer["IsTruncated"] and not next_token:
+            raise StorageError(f"could not list {self._shown(folder)}: the server says there is more, not where")
+        found = []
+        for entry in answer.get("Contents", ()):
+            name = entry["Key"].rpartition("/")[2]
+            if is_file_name(kind, name) and entry["Key"] == self._key(kind, name):
+                found.append(StoredFile(name, entry["Size"]))
+        return found, next_token
+
+    def stat(self, kind: FileKind, name: str) -> StoredFile:
+        """Ask for the object's head."""
+        key = self._key(kind, name)
+        with told("look at", self._shown(key)):
+            return StoredFile(name, self._client.head_object(Bucket=self._place.bucket, Key=key)["ContentLength"])
+
+    # ---- deleting and keeping from it
+
+    def delete(self, kind: FileKind, name: str) -> None:
+        """Remove an object; S3 itself would not say that there was none. Older versions stay where the bucket keeps."""
+        self.stat(kind, name)
+        key = self._key(kind, name)
+        with told("delete", self._shown(key)):
+            self._client.delete_object(Bucket=self._place.bucket, Key=key)
+
+    def retain(self, kind: FileKind, name: str, until: datetime) -> None:
+        """See Retaining. An object that is retained longer already is left so."""
+        key = self._key(kind, name)
+        target: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key}
+        with told("retain", self._shown(key)):
+            head: Mapping[str, Any] = self._client.head_object(**target)
+            held = head.get("ObjectLockRetainUntilDate")
+            if held is None or held < until:
+                mode = head.get("ObjectLockMode") or self._options.retention_mode.upper()
+                kept: Any = {"Mode": mode, "RetainUntilDate": until}
+                self._client.put_object_retention(**target, Retention=kept)
+
+    # ---- names and the client
+
+    def _key(self, kind: FileKind, name: str) -> str:
+        if not is_file_name(kind, name):
+            raise ValueError(f"{name!r} does not name a {kind} file")
+        if kind is FileKind.CONFIG:
+            return self._join(CONFIG_NAME)
+        shard = f"{name[:2]}/" if kind is FileKind.DATA else ""
+        return self._join(f"{_FOLDER[kind]}{shard}{name}")
+
+    def _join(self, path: str) -> str:
+        return f"{self._place.prefix}/{path}" if self._place.prefix else path
+
+    def _shown(self, key: str) -> str:
+        return f"s3:{self._place.endpoint or _AWS}/{self._place.bucket}/{key}"
+
+    @property
+    def _client(self) -> "S3Client":
+        with told("open", str(self._place)):
+            return _client_of(os.getpid(), self._place.endpoint, self._options)
+
+
+@lru_cache(maxsize=8)
+def _client_of(process: int, endpoint: str | None, options: S3Options) -> "S3Client":  # noqa: ARG001 - each has its own
+    """Make a client, or give the one that this process has. Threads that come first at once may each make one."""
+    import boto3
+    from botocore.config import Config
+
+    keys = (options.access_key_id, options.secret_access_key)
+    key_id, secret = (key.get_secret_value() if key else None for key in keys)
+    session = boto3.session.Session(
+        aws_access_key_id=key_id, aws_secret_access_key=secret, profile_name=options.profile
+    )
+    addressing: Any = options.addressing
+    if addressing == "auto" and endpoint is not None:
+        addressing = "path"
+    config = Config(
+        connect_timeout=20,
+        read_timeout=60,
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        max_pool_connections=_CONNECTIONS,
+        tcp_keepalive=True,
+        s3={"addressing_style": addressing},
+        signature_version="s3v4",
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    client = session.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=options.region or session.region_name or "us-east-1",
+        config=config,
+    )
+    client.meta.events.register("before-send.s3", _start_body)
+    return client
+
+
+def _start_body(request: Any, **_: Any) -> None:
+    """From here on the body is read for the line and no more for its signature."""
+    if isinstance(request.body, PacedBody):
+        request.body.start()
+
+
+def _is_behind_the_end(error: Exception) -> bool:
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and (
+        error.response.get("Error", {}).get("Code") == "InvalidRange"
+        or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 416
+    )
