@@ -9,7 +9,6 @@ only (see `guard_evidence`), so that two bad snapshots do not make a third look 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from statistics import median
 from typing import Final
 
@@ -45,6 +44,8 @@ class Figures:
     unmodified: int
     added: int
     stored: int
+    rewritten: float | None = None
+    """Share of its parent that it replaced by new data, see `rewritten_share`; None without a parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,8 @@ def judge(
         return tuple(found)
     found += _fewer_files(now, trusted, settings) or _fewer_bytes(now, trusted, look, settings)
     touched = touched_share(now, parent)
-    if touched >= _SOME and parent.files >= settings.at_least_files and not _usual_change(touched, trusted):
-        found += _rewritten(now, parent, touched, usual_ratio, settings)
+    if touched >= _SOME and parent.files >= settings.at_least_files:
+        found += _rewritten(now, parent, touched, trusted, usual_ratio, settings)
         found += _renamed(parent, now, look, settings)
     return tuple(found)
 
@@ -102,6 +103,11 @@ def judge(
 def touched_share(now: Figures, parent: Figures) -> float:
     """Give the share of the parent's files that were changed, replaced or are gone. New files alone touch nothing."""
     return max(0, parent.files - now.unmodified) / parent.files if parent.files else 0.0
+
+
+def rewritten_share(now: Figures, parent: Figures) -> float:
+    """Give the share of the parent that was touched and filled with new data: a changed owner alone is none."""
+    return min(touched_share(now, parent), now.added / parent.bytes) if parent.bytes else 0.0
 
 
 def _emptied(path: Emptied) -> str:
@@ -142,18 +148,23 @@ def _fell(value: float, before: Sequence[float], share: float) -> bool:
 
 def _usual_change(touched: float, trusted: Sequence[Figures]) -> bool:
     """Whether this source changes as much as that all the time."""
-    shares = [touched_share(figures, before) for before, figures in pairwise(trusted)]
-    return len(shares) >= _ENOUGH and touched < _TIMES_USUAL * median(shares[-_LATELY:])
+    shares = [figures.rewritten for figures in trusted[-_LATELY:] if figures.rewritten is not None]
+    return bool(shares) and touched < _TIMES_USUAL * median(shares)
 
 
 def _rewritten(
-    now: Figures, parent: Figures, touched: float, usual_ratio: Callable[[], float | None], settings: GuardSettings
+    now: Figures,
+    parent: Figures,
+    touched: float,
+    trusted: Sequence[Figures],
+    usual_ratio: Callable[[], float | None],
+    settings: GuardSettings,
 ) -> list[str]:
     """Much was touched: was it also filled with new data, and with what kind of data?"""
     if now.added < _REWRITTEN * touched * parent.bytes:
         return []
     found = []
-    if touched >= settings.change:
+    if touched >= settings.change and not _usual_change(touched, trusted):
         found.append(
             f"{_percent(touched)} of the {parent.files} files of the snapshot before were changed, replaced or are"
             f" gone, with {format_size(now.added)} of new data"

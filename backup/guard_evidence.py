@@ -6,9 +6,10 @@ read for a closer look is logged, and the figures alone decide.
 import logging
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from backup.errors import BackupError, SnapshotMissing
-from backup.guard import Contents, Emptied, Figures, ending_of, is_log, judge
+from backup.guard import Contents, Emptied, Figures, ending_of, is_log, judge, rewritten_share
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.suspicions import TAG
@@ -44,7 +45,8 @@ def inspect(
     alike = [s for s in repository.snapshots() if f"job:{job}" in s.tags and _same_source(s, snapshot)]
     trusted = list(_trusted(alike, agreed))
     look = _Look(repository, parent, snapshot)
-    figures = [found for found in map(figures_of, trusted) if found is not None]
+    measured = _measured(alike)
+    figures = [found for s in trusted if (found := measured[s.id]) is not None]
     return judge(
         now, before, figures, look.emptied(trusted), lambda: _usual_ratio(repository, figures, now), look, settings
     )
@@ -59,6 +61,18 @@ def figures_of(snapshot: Snapshot) -> Figures | None:
         summary.total_files_processed, summary.total_bytes_processed, summary.files_unmodified, summary.data_added,
         summary.data_added_packed,
     )  # fmt: skip
+
+
+def _measured(alike: Iterable[Snapshot]) -> dict[str, Figures | None]:
+    """Figures by id, with what each rewrote of its parent; of the one before it where the parent is gone."""
+    found: dict[str, Figures | None] = {}
+    before: Figures | None = None
+    for snapshot in alike:
+        now, parent = figures_of(snapshot), found.get(snapshot.parent or "") or before
+        if now and parent:
+            now = replace(now, rewritten=rewritten_share(now, parent))
+        found[snapshot.id] = before = now
+    return found
 
 
 def _same_source(one: Snapshot, other: Snapshot) -> bool:
