@@ -149,13 +149,21 @@ class LockTable:
             if lock.name == mine:
                 continue
             if reason := lock.why_stale(self.clock(), self.timing):
-                log.warning("stale_lock_cleared lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, reason)
-                self.remove(lock.name)
+                self._clear(lock, reason)
             elif exclusive or lock.exclusive:
                 raise RepositoryLocked(
                     f"could not lock the repository: there is a {lock}",
                     hint="wait for it, or give --retry-lock; if that program is dead, run `keepwatch unlock`",
                 )
+
+    def _clear(self, lock: LockFile, reason: str) -> None:
+        """Remove a dead lock; where these credentials may not delete, it is left, and stands in nobody's way."""
+        try:
+            self.remove(lock.name)
+        except StorageError as error:
+            log.warning("stale_lock_left lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, str(error))
+        else:
+            log.warning("stale_lock_cleared lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, reason)
 
 
 class Lock:

@@ -27,7 +27,7 @@ _GRACE = timedelta(minutes=5)
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 
 BACKUPS = ("full", "incremental")
-RUN_ORDER = ("full", "incremental", "forget", "drill", "verify", "prune")
+RUN_ORDER = ("full", "incremental", "forget", "drill", "verify", "extend", "prune")
 """Who goes first when several are due: what protects, then what proves, then what tidies."""
 
 
@@ -104,6 +104,9 @@ def duties_of(settings: Settings, now: datetime, zone: tzinfo) -> list[Duty]:
         if repository_settings.verify:
             schedule = repository_settings.verify
             found.append(Duty("verify", "", name, schedule, _tolerated(schedule, now, zone)))
+        if repository_settings.extend:
+            schedule = repository_settings.extend
+            found.append(Duty("extend", "", name, schedule, _tolerated(schedule, now, zone)))
         if repository_settings.prune:
             found.append(Duty("prune", "", name, repository_settings.prune))
     return sorted(found, key=lambda duty: RUN_ORDER.index(duty.kind))

@@ -3,11 +3,11 @@
 import logging
 import os
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, tzinfo
 
 from backup.errors import RepositoryMissing
 from backup.repository import Repository
-from backup.storage.open import open_storage
+from backup.storage.open import open_configured
 from config.jobs import RepositorySettings
 from config.secrets import read_password
 
@@ -18,15 +18,18 @@ def open_repository(
     settings: RepositorySettings,
     *,
     clock: Callable[[], datetime],
+    zone: tzinfo | None = None,
     environ: Mapping[str, str] | None = None,
     may_create: bool = False,
 ) -> Repository:
     """Open the repository, or make it when there is none, its settings allow it and ``may_create``.
 
+    ``zone`` is where rate limits by window of the week are read; None for the machine's own.
     Raises BackupError: RepositoryMissing, WrongPassword, StorageError; or SecretError for the password.
     """
-    storage = open_storage(settings.url)
-    password = read_password(settings, os.environ if environ is None else environ).get_secret_value()
+    environ = os.environ if environ is None else environ
+    storage = open_configured(settings, clock=clock, zone=zone, environ=environ)
+    password = read_password(settings, environ).get_secret_value()
     try:
         return Repository.open(storage, password, clock=clock)
     except RepositoryMissing:

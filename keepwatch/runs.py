@@ -21,10 +21,11 @@ from backup.journal import Journal
 from backup.pack_memory import PackMemory
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
+from backup.retaining import extend_retention
 from backup.snapshot import Snapshot
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
-from backup.storage.open import open_storage
+from backup.storage.open import open_configured
 from config.jobs import JobSettings
 from config.secrets import SecretError, read_password
 from config.settings import Settings
@@ -69,7 +70,8 @@ class Work:
         name = self.order.repository
         settings, seen = self.settings.repositories[name], name in self.catalog.repositories()
         try:
-            return open_repository(settings, clock=self.clock, may_create=may_create and not seen)
+            zone = self.settings.daemon.zone
+            return open_repository(settings, clock=self.clock, zone=zone, may_create=may_create and not seen)
         except RepositoryMissing as error:
             if seen:
                 error.hint = (
@@ -240,10 +242,20 @@ def _prune(work: Work) -> Ending:
     return Ending("succeeded", message, figures={"bytes_freed": report.freed_bytes})
 
 
+def _extend(work: Work) -> Ending:
+    repository, lasting = work.open(), work.settings.repositories[work.order.repository].object_lock
+    if lasting is None:
+        raise BackupError("could not extend object_lock: it is not set", hint="set object_lock for this repository")
+    until = work.clock() + lasting
+    with repository.lock(retry_for=LOCK_WAIT):
+        files = extend_retention(repository.storage, until, work.stop.is_set)
+    return Ending("succeeded", f"{files} files cannot be deleted before {until:%Y-%m-%d}", figures={"files": files})
+
+
 def _drill(work: Work) -> Ending:
     job, order, settings = work.job, work.order, work.settings.repositories[work.order.repository]
     report = run_drill(
-        open_storage(settings.url),
+        open_configured(settings, clock=work.clock, zone=work.settings.daemon.zone),
         read_password(settings, os.environ).get_secret_value(),
         job=order.job,
         snapshot=order.snapshot,
@@ -313,6 +325,7 @@ _KINDS: dict[str, Callable[[Work], Ending]] = {
     "forget": _forget,
     "verify": _verify,
     "prune": _prune,
+    "extend": _extend,
     "drill": _drill,
 }
 
