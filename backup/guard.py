@@ -67,6 +67,20 @@ class Emptied:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """Snapshots of the same source that are a measure, oldest first: not suspicious, or agreed to by a person."""
+
+    accepted: Sequence[Figures]
+    changed_at: int = 0
+    """Position of the latest change that a person agreed to; what was before it is history, not a measure."""
+
+    @property
+    def trusted(self) -> Sequence[Figures]:
+        """What is usual since then."""
+        return self.accepted[self.changed_at :]
+
+
 Look = Callable[[], tuple[Contents, Contents] | None]
 """Looks closer at the parent and at the new snapshot, which takes time; None when they could not be read."""
 
@@ -74,7 +88,7 @@ Look = Callable[[], tuple[Contents, Contents] | None]
 def judge(
     now: Figures,
     parent: Figures,
-    trusted: Sequence[Figures],
+    past: Past,
     emptied: Sequence[Emptied],
     usual_ratio: Callable[[], float | None],
     look: Look,
@@ -82,17 +96,17 @@ def judge(
 ) -> tuple[str, ...]:
     """Say what is out of proportion, each in a sentence; nothing when all is as usual.
 
-    ``trusted``: snapshots of the same source, oldest first, none of them suspicious unless a person agreed; an agreed
-    one comes first, since what was before it is no measure any more. ``usual_ratio`` gives stored to added bytes of
-    what the source held before. ``look`` is called only when figures alone arouse suspicion.
+    ``usual_ratio`` gives stored to added bytes of what the source held before. ``look`` is called only when figures
+    alone arouse suspicion.
     """
+    trusted = past.trusted
     if settings.off or not trusted:
         return ()
     usual = median([figures.files for figures in trusted[-_LATELY:]])
     found = [_emptied(path) for path in emptied if path.files >= settings.at_least_files]
     if usual < settings.at_least_files:
         return tuple(found)
-    found += _fewer_files(now, trusted, settings) or _fewer_bytes(now, trusted, look, settings)
+    found += _fewer_files(now, past, settings) or _fewer_bytes(now, past, look, settings)
     touched = touched_share(now, parent)
     if touched >= _SOME and parent.files >= settings.at_least_files:
         found += _rewritten(now, parent, touched, trusted, usual_ratio, settings)
@@ -117,33 +131,31 @@ def _emptied(path: Emptied) -> str:
     )
 
 
-def _fewer_files(now: Figures, trusted: Sequence[Figures], settings: GuardSettings) -> list[str]:
-    counts = [figures.files for figures in trusted]
-    if not _fell(now.files, counts, settings.shrink):
+def _fewer_files(now: Figures, past: Past, settings: GuardSettings) -> list[str]:
+    usual = median([figures.files for figures in past.trusted[-_LATELY:]])
+    if not _fell(now.files, usual, [figures.files for figures in past.accepted], settings.shrink):
         return []
-    usual = median(counts[-_LATELY:])
     return [f"{_percent(1 - now.files / usual)} of the files are gone: {now.files} instead of about {usual:.0f}"]
 
 
-def _fewer_bytes(now: Figures, trusted: Sequence[Figures], look: Look, settings: GuardSettings) -> list[str]:
-    sizes = [figures.bytes for figures in trusted]
-    if not _fell(now.bytes, sizes, settings.shrink):
+def _fewer_bytes(now: Figures, past: Past, look: Look, settings: GuardSettings) -> list[str]:
+    usual = median([figures.bytes for figures in past.trusted[-_LATELY:]])
+    if not _fell(now.bytes, usual, [figures.bytes for figures in past.accepted], settings.shrink):
         return []
     contents = look()
     if contents is not None:
         before, after = (content.bytes_beside_logs for content in contents)
-        if after > (1 - settings.shrink) * min(before, median(sizes[-_LATELY:])):
+        if after > (1 - settings.shrink) * min(before, usual):
             return []
-    usual = median(sizes[-_LATELY:])
     gone = _percent(1 - now.bytes / usual)
     return [f"{gone} of the bytes are gone: {format_size(now.bytes)} instead of about {format_size(usual)}"]
 
 
-def _fell(value: float, before: Sequence[float], share: float) -> bool:
+def _fell(value: float, usual: float, before: Sequence[float], share: float) -> bool:
     """Whether a value fell by more than a share below what is usual, and below what happened twice lately."""
     lows = sorted(before[-_LOWS:])
     low = lows[1] if len(lows) >= _ENOUGH else lows[0]
-    return value < (1 - share) * median(before[-_LATELY:]) and value < 0.9 * low
+    return value < (1 - share) * usual and value < 0.9 * low
 
 
 def _usual_change(touched: float, trusted: Sequence[Figures]) -> bool:

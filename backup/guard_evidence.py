@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from backup.errors import BackupError, SnapshotMissing
-from backup.guard import Contents, Emptied, Figures, ending_of, is_log, judge, rewritten_share
+from backup.guard import Contents, Emptied, Figures, Past, ending_of, is_log, judge, rewritten_share
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.suspicions import TAG
@@ -43,13 +43,16 @@ def inspect(
     if settings.off or now is None or before is None:
         return ()
     alike = [s for s in repository.snapshots() if f"job:{job}" in s.tags and _same_source(s, snapshot)]
-    trusted = list(_trusted(alike, agreed))
+    accepted = list(_accepted(alike, agreed))
     look = _Look(repository, parent, snapshot)
     measured = _measured(alike)
-    figures = [found for s in trusted if (found := measured[s.id]) is not None]
+    counted = [(s, found) for s in accepted if (found := measured[s.id]) is not None]
+    figures = [found for _, found in counted]
+    changed_at = max((number for number, (s, _) in enumerate(counted) if TAG in s.tags), default=0)
     return judge(
-        now, before, figures, look.emptied(trusted), lambda: _usual_ratio(repository, figures, now), look, settings
-    )
+        now, before, Past(figures, changed_at), look.emptied(accepted),
+        lambda: _usual_ratio(repository, figures[changed_at:], now), look, settings,
+    )  # fmt: skip
 
 
 def figures_of(snapshot: Snapshot) -> Figures | None:
@@ -79,16 +82,12 @@ def _same_source(one: Snapshot, other: Snapshot) -> bool:
     return one.hostname == other.hostname and sorted(one.paths) == sorted(other.paths)
 
 
-def _trusted(snapshots: Iterable[Snapshot], agreed: Collection[str]) -> Iterator[Snapshot]:
-    """Give what may serve as a measure, oldest first: from the latest agreed change on, up to the first open doubt."""
-    trusted: list[Snapshot] = []
+def _accepted(snapshots: Iterable[Snapshot], agreed: Collection[str]) -> Iterator[Snapshot]:
+    """Give what may serve as a measure, oldest first: everything up to the first open doubt."""
     for snapshot in snapshots:
-        if TAG in snapshot.tags:
-            if snapshot.id not in agreed and snapshot.original not in agreed:
-                break
-            trusted = []
-        trusted.append(snapshot)
-    yield from trusted
+        if TAG in snapshot.tags and snapshot.id not in agreed and snapshot.original not in agreed:
+            return
+        yield snapshot
 
 
 def _usual_ratio(repository: Repository, trusted: Sequence[Figures], now: Figures) -> float | None:
@@ -120,14 +119,14 @@ class _Look:
                 log.warning("guard could not look closer", extra={"reason": str(error)})
         return self._seen
 
-    def emptied(self, trusted: Sequence[Snapshot]) -> list[Emptied]:
+    def emptied(self, accepted: Sequence[Snapshot]) -> list[Emptied]:
         """Find the source paths that are empty now, had files in the parent, and are not empty every other day."""
         try:
             return [
                 found
                 for path in self._snapshot.paths
                 if self._is_empty(self._snapshot, path)
-                and sum(self._is_empty(snapshot, path) for snapshot in trusted[-_LATELY:]) < _HABIT
+                and sum(self._is_empty(snapshot, path) for snapshot in accepted[-_LATELY:]) < _HABIT
                 and (found := self._held(path)).files
             ]
         except BackupError as error:

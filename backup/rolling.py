@@ -33,7 +33,7 @@ def choose(packs: Iterable[PackRow], now: datetime, within: timedelta, spacing: 
     last_call = now + (1 + _MARGIN_RUNS) * spacing - within
     chosen = []
     for row in ranked:
-        if row.problem is not None or left > 0 or row.unverified_since <= last_call:
+        if row.problem is not None or left > 0 or row.unverified_since < last_call:
             chosen.append(row.pack)
             left -= row.size
     return chosen

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from backup.guard import Contents, Figures, ending_of, is_log, judge, rewritten_share
+from backup.guard import Contents, Figures, Past, ending_of, is_log, judge, rewritten_share
 from config.jobs import GuardSettings
 
 TEXT, PACKED = 0.3, 1.0
@@ -26,6 +26,7 @@ class Office:
     settings: GuardSettings = field(default_factory=GuardSettings)
     files: dict[str, File] = field(default_factory=dict)
     past: list[tuple[Figures, dict[str, File]]] = field(default_factory=list)
+    changed_at: int = 0
     stored: set[int] = field(default_factory=set)
     written: int = 0
     latest: tuple[Figures, dict[str, File]] | None = None
@@ -95,7 +96,7 @@ class Office:
             now = replace(now, rewritten=rewritten_share(now, trusted[-1]))
         ratio = sum(f.stored for f in trusted) / max(1, sum(f.added for f in trusted))
         reasons = judge(
-            now, trusted[-1] if trusted else now, trusted, (), lambda: ratio,
+            now, trusted[-1] if trusted else now, Past(trusted, self.changed_at), (), lambda: ratio,
             lambda: (_contents(before), _contents(self.files)), self.settings,
         )  # fmt: skip
         self.latest = now, dict(self.files)
@@ -105,7 +106,9 @@ class Office:
 
     def agree(self) -> None:
         """The latest snapshot is right: what was before is no measure any more."""
-        self.past = [self.latest]
+        assert self.latest
+        self.changed_at = len(self.past)
+        self.past.append(self.latest)
 
 
 def _contents(files: dict[str, File]) -> Contents:

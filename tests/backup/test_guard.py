@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backup.guard import Emptied, Figures, ending_of, is_log, judge, touched_share
+from backup.guard import Emptied, Figures, Past, ending_of, is_log, judge, touched_share
 from config.jobs import GuardSettings
 from tests.backup.offices import KIB, PACKED, TEXT, Office, office
 
@@ -59,15 +59,16 @@ def test_a_decline_in_steps_is_seen_as_a_fall() -> None:
 def test_an_emptied_source_path_is_told_whatever_the_rest_of_the_source_does() -> None:
     figures = Figures(1000, 10**9, 970, 0, 0)
     gone = Emptied("/mnt/archive", 30, 5000)
-    (reason,) = judge(figures, figures, [figures], [gone], lambda: None, lambda: None, GuardSettings())
+    (reason,) = judge(figures, figures, Past([figures]), [gone], lambda: None, lambda: None, GuardSettings())
     assert reason.startswith("/mnt/archive is empty or gone, and had 30 files, 4.88 KiB")
     few = Emptied("/mnt/spool", 19, 5000)
-    assert judge(figures, figures, [figures], [few], lambda: None, lambda: None, GuardSettings()) == ()
+    assert judge(figures, figures, Past([figures]), [few], lambda: None, lambda: None, GuardSettings()) == ()
 
 
 def test_what_cannot_be_looked_at_closer_is_judged_by_its_figures() -> None:
     before = Figures(100, 10**8, 100, 0, 0)
-    (reason,) = judge(Figures(100, 10**6, 90, 0, 0), before, [before], [], lambda: None, lambda: None, GuardSettings())
+    now = Figures(100, 10**6, 90, 0, 0)
+    (reason,) = judge(now, before, Past([before]), [], lambda: None, lambda: None, GuardSettings())
     assert "99 % of the bytes are gone" in reason
 
 
@@ -85,7 +86,7 @@ def test_settings_move_the_bounds() -> None:
 
 def test_a_first_snapshot_is_not_judged() -> None:
     nothing = Figures(0, 0, 0, 0, 0)
-    assert judge(nothing, nothing, [], [], lambda: None, lambda: None, GuardSettings()) == ()
+    assert judge(nothing, nothing, Past([]), [], lambda: None, lambda: None, GuardSettings()) == ()
 
 
 @pytest.mark.parametrize(
@@ -143,18 +144,24 @@ def test_one_agreed_migration_does_not_blind_the_guard() -> None:
     assert source.snapshot()
 
 
-def test_a_queue_that_runs_empty_again_and_again_is_left_in_peace() -> None:
-    low, high = Figures(30, 10**6, 30, 0, 0), Figures(500, 10**8, 30, 0, 0)
-    trusted = [high, low, high, high, low, high, high, high]
-    assert judge(low, high, trusted, [], lambda: None, lambda: None, GuardSettings()) == ()
-    assert judge(low, high, [high] * 7, [], lambda: None, lambda: None, GuardSettings())
+def test_a_queue_that_runs_empty_again_and_again_is_left_in_peace_once_somebody_agreed_twice() -> None:
+    source, told = Office(), []
+    for day in range(12):
+        source.files = {}
+        source.add(30 if day % 2 else 500, 10 * KIB, TEXT, ".job")
+        told.append(any("are gone" in reason for reason in source.snapshot()))
+        if source.past[-1] != source.latest:
+            source.agree()
+    assert any(told)
+    assert told[4:] == [False] * 8
 
 
 def test_a_change_that_was_agreed_to_is_the_new_normal() -> None:
     small = Figures(40, 10**6, 40, 0, 0)
     big = Figures(500, 10**8, 500, 0, 0)
-    assert judge(small, big, [big] * 5, [], lambda: None, lambda: None, GuardSettings())
-    assert judge(small, small, [small], [], lambda: None, lambda: None, GuardSettings()) == ()
+    past = [big] * 5
+    assert judge(small, big, Past(past), [], lambda: None, lambda: None, GuardSettings())
+    assert judge(small, small, Past([*past, small], 5), [], lambda: None, lambda: None, GuardSettings()) == ()
 
 
 days = st.lists(
