@@ -205,7 +205,8 @@ def test_restoring_twice_changes_nothing_and_writes_next_to_nothing(
     again = restore(repository, tmp_path / "back", overwrite=rule)
     assert picture(tmp_path / "back" / str(source)[1:]) == picture(source)
     assert again.files == first.files
-    assert again.bytes <= (0 if rule is Overwrite.IF_CHANGED else len(b"linked"))
+    # a file with several names is made anew, and so is one of mode 0400 where that binds its owner
+    assert again.bytes <= (0 if rule is Overwrite.IF_CHANGED else len(b"linked") + len(b"x"))
 
 
 @pytest.mark.usefixtures("size_limit")
