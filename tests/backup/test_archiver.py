@@ -258,7 +258,7 @@ class MischievousSource(FilesSource):
 class Mischief:
     def __init__(self, capture: FilesCapture, act: Callable[[Step], None]) -> None:
         self._capture, self._act = capture, act
-        self.problems = capture.problems
+        self.problems, self.left_out = capture.problems, 0
 
     def walk(self) -> Iterator[Step]:
         for step in self._capture.walk():
