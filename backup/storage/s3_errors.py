@@ -74,11 +74,12 @@ def failure(doing: str, place: str, error: Exception) -> StorageError:
     Whatever it does not know, an exception that is no failure of storage included, it raises again.
     """
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+    from botocore.exceptions import ConnectionError as Unreached
 
     message = f"could not {doing} {place}"
     if isinstance(error, ClientError):
         return _answered(message, error.response)
-    if isinstance(error, HTTPClientError):
+    if isinstance(error, HTTPClientError | Unreached):
         return _unreached(message, error)
     if isinstance(error, BotoCoreError):
         return _unsent(message, error)

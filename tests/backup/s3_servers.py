@@ -73,7 +73,7 @@ def free_port() -> int:
 def rclone_server(folder: Path) -> Iterator[S3Server]:
     """`rclone serve s3` over ``folder``."""
     objects = folder / "objects"
-    (objects / BUCKET).mkdir(parents=True)
+    (objects / BUCKET).mkdir(parents=True, exist_ok=True)
     address = f"127.0.0.1:{free_port()}"
     command = [
         Path(sys.executable).with_name("rclone"), "serve", "s3", str(objects), "--addr", address,
