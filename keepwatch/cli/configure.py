@@ -15,6 +15,7 @@ from config.machine import Machine
 from config.sample import sample
 from config.settings import Settings
 from config.showing import show
+from config.units import format_duration
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import note, print_json
 from keepwatch.errors import UsageError
@@ -91,6 +92,12 @@ def remarks(settings: Settings) -> list[str]:
         found.append("nothing is backed up: there is no [jobs.NAME]")
     if not settings.notify:
         found.append("nobody is told of alerts: there is no [[notify]]")
+    found += [
+        f"what repository {name} stores is protected for its first {format_duration(repository.object_lock)} only:"
+        " object_lock is set, and no extend renews it"
+        for name, repository in settings.repositories.items()
+        if repository.object_lock is not None and repository.extend is None
+    ]
     for name, job in settings.jobs.items():
         if job.incremental is None and job.full is None:
             found.append(f"job {name} runs only by hand: it has neither incremental nor full")

@@ -80,6 +80,14 @@ def test_a_job_that_backs_up_its_own_repository_is_remarked(
     assert "nothing proves that job all comes back" in checked.stderr
 
 
+def test_an_object_lock_that_nothing_renews_is_remarked(run: Run, tmp_path: Path) -> None:
+    text = '[repositories.offsite]\nurl = "s3:https://host/bucket"\npassword_file = "/p"\nobject_lock = "30d"\n'
+    (tmp_path / "keepwatch.toml").write_text(text)
+    assert "what repository offsite stores is protected for its first 30d only" in run("check").stderr
+    (tmp_path / "keepwatch.toml").write_text(text + 'extend = "sunday 06:30"\n')
+    assert "protected" not in run("check").stderr
+
+
 def test_the_settings_in_force_are_shown_as_toml_and_as_json(run: Run, tmp_path: Path) -> None:
     (tmp_path / "keepwatch.toml").write_text('[heartbeat]\nurl = "https://ping.example/hunter2"\n')
     shown, as_json = run("show"), run("show", "--json")
