@@ -6,7 +6,9 @@ decides.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,8 @@ from backup.storage.base import FileKind, Storage
 _ATTEMPTS: Final = 2
 """A pack that fails is read once more, in case it was the way here that flipped the bit."""
 _WORTH_PROCESSES_BYTES: Final = 64 * 2**20
+_JOBS_A_WORKER: Final = 2
+"""As many as a crew's worker takes without making its giver wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +48,46 @@ def prove_packs(storage: Storage, key: MasterKey, tasks: Iterable[PackTask], tot
 
     Raises BackupError when a worker dies.
     """
-    crew = Crew[PackTask](lambda: _Prover(storage, key), None if total_bytes >= _WORTH_PROCESSES_BYTES else 0)
-    try:
-        for task in tasks:
-            crew.submit(task, None)
-            yield from _proofs(crew, block=False)
-        while crew.busy:
-            yield from _proofs(crew, block=True)
-    finally:
-        crew.close()
+    with closing(Proving(storage, key, tasks, total_bytes)) as proving:
+        yield from proving.finish()
 
 
-def _proofs(crew: Crew[PackTask], *, block: bool) -> Iterator[PackProof]:
-    for _, proof in crew.results(block=block):
-        assert isinstance(proof, PackProof)
-        yield proof
+class Proving:
+    """Packs being proven while the caller does something else: `advance` now and then, `finish` at the end, `close`."""
+
+    def __init__(self, storage: Storage, key: MasterKey, tasks: Iterable[PackTask], total_bytes: int) -> None:
+        self._tasks = iter(tasks)
+        self._workers = len(os.sched_getaffinity(0)) if total_bytes >= _WORTH_PROCESSES_BYTES else 0
+        self._crew = Crew[PackTask](lambda: _Prover(storage, key), self._workers)
+        self._under_way = 0
+
+    def advance(self) -> Iterator[PackProof]:
+        """Give what is proven by now and keep the workers busy, without waiting; without workers, do nothing."""
+        if not self._workers:
+            return
+        yield from self._collect(block=False)
+        while self._under_way < _JOBS_A_WORKER * self._workers and (task := next(self._tasks, None)):
+            self._crew.submit(task, None)
+            self._under_way += 1
+
+    def finish(self) -> Iterator[PackProof]:
+        """Prove what is left and give it. Raises BackupError when a worker dies."""
+        for task in self._tasks:
+            self._crew.submit(task, None)
+            self._under_way += 1
+            yield from self._collect(block=False)
+        while self._crew.busy:
+            yield from self._collect(block=True)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._crew.close()
+
+    def _collect(self, *, block: bool) -> Iterator[PackProof]:
+        for _, proof in self._crew.results(block=block):
+            assert isinstance(proof, PackProof)
+            self._under_way -= 1
+            yield proof
 
 
 class _Prover:

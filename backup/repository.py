@@ -245,10 +245,16 @@ class Repository:
 
     # ---- reading
 
-    def load_index(self, *, on_damage: Callable[[CorruptData], None] | None = None) -> Index:
+    def load_index(
+        self,
+        *,
+        on_damage: Callable[[CorruptData], None] | None = None,
+        on_listing: Callable[[PackListing], None] = lambda _listing: None,
+    ) -> Index:
         """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
 
-        Raises CorruptData at the first that cannot be read, unless ``on_damage`` takes it; StorageError.
+        ``on_listing`` gets each pack as it stands in a file, and may keep it. Raises CorruptData at the first file that
+        cannot be read, unless ``on_damage`` takes it; StorageError.
         """
         if self.index.pending or self._building:
             raise BackupError("refused to load the index before what was added is flushed")
@@ -257,8 +263,9 @@ class Repository:
         index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
         for file in files:
             try:
-                for pack, entries in self.load_index_file(file.name):
-                    index.add_listing(pack, entries)
+                for listing in self.load_index_file(file.name):
+                    index.add_listing(listing.pack, listing.entries)
+                    on_listing(listing)
             except FileMissing:  # rewritten by a prune since it was listed, which a lock of ours would have kept out
                 continue
             except CorruptData as error:

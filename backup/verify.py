@@ -8,9 +8,11 @@ and proven. It never repairs, never stops at the first defect and never writes.
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
+from operator import attrgetter
 from typing import Final
 
 from backup.damage import needs_of
@@ -18,11 +20,12 @@ from backup.errors import BackupError, CorruptData, StorageError
 from backup.index import PackListing
 from backup.keys import load_key_file
 from backup.pack import BlobKind, format_header, pack_size
-from backup.proofs import PackProof, PackTask, prove_packs
+from backup.proofs import PackProof, PackTask, Proving
 from backup.repository import Repository
 from backup.storage.base import FileKind
 from backup.tree import Node, as_text, parse_tree
 
+_offset: Final = attrgetter("offset")
 _TYPES: Final = {"file", "dir", "symlink", "dev", "chardev", "fifo", "socket"}
 
 
@@ -81,11 +84,11 @@ def verify(
     yield from _index_files(repository)
     damaged: set[str] = set()
     yield from _packs(repository, damaged)
-    yield from _Trees(repository).findings()
-    if read_data or choose is not None:
-        packs = dict(repository.index.packs())
-        chosen = packs.keys() if choose is None else set(choose(packs)) & packs.keys()
-        yield from _content(repository, chosen, on_pack, damaged)
+    packs = dict(repository.index.packs())
+    chosen = set(choose(packs)) & packs.keys() if choose else packs.keys() if read_data else set[str]()
+    with closing(_Content(repository, chosen, on_pack, damaged)) as content:
+        yield from _Trees(repository, between=content.advance).findings()
+        yield from content.findings()
     yield from _needs(repository, damaged)
 
 
@@ -103,29 +106,30 @@ def _keys(repository: Repository) -> Iterator[Finding]:
 def _index_files(repository: Repository) -> Iterator[Finding]:
     """Judge each index file and all of them together; loads the index from those that can be read."""
     damaged: list[CorruptData] = []
-    repository.load_index(on_damage=damaged.append)
+    findings: list[Finding] = []
+    listed: dict[str, bytes] = {}
+
+    def judge(listing: PackListing) -> None:
+        listing.entries.sort(key=_offset)
+        findings.extend(_listing(listing))
+        digest = hashlib.sha256(format_header(listing.entries)).digest()
+        if listing.pack not in listed:
+            listed[listing.pack] = digest
+        elif listed[listing.pack] != digest:
+            message = "two listings of it name different blobs"
+            findings.append(_error("index-contradiction", f"pack {listing.pack}", message))
+        else:
+            findings.append(_hint("index-duplicate", f"pack {listing.pack}", "it is listed more than once"))
+
+    repository.load_index(on_damage=damaged.append, on_listing=judge)
     for error in damaged:
         yield _error("index-damaged", f"index {error.name}", str(error))
-    unreadable = {error.name for error in damaged}
-    listed: dict[str, bytes] = {}
-    for file in list(repository.storage.list(FileKind.INDEX)):
-        if file.name in unreadable:
-            continue
-        for listing in repository.load_index_file(file.name):
-            yield from _listing(listing)
-            listing.entries.sort(key=lambda entry: entry.offset)
-            digest = hashlib.sha256(format_header(listing.entries)).digest()
-            if listing.pack not in listed:
-                listed[listing.pack] = digest
-            elif listed[listing.pack] != digest:
-                yield _error("index-contradiction", f"pack {listing.pack}", "two listings of it name different blobs")
-            else:
-                yield _hint("index-duplicate", f"pack {listing.pack}", "it is listed more than once")
+    yield from findings
 
 
 def _listing(listing: PackListing) -> Iterator[Finding]:
     subject, end = f"pack {listing.pack}", 0
-    for entry in sorted(listing.entries, key=lambda entry: entry.offset):
+    for entry in listing.entries:
         if entry.offset != end:
             how = "a gap" if entry.offset > end else "an overlap"
             yield _error("index-gap", subject, f"the index has {how} before byte {entry.offset}")
@@ -150,29 +154,58 @@ def _packs(repository: Repository, damaged: set[str]) -> Iterator[Finding]:
         yield _hint("pack-orphan", f"pack {pack}", f"no index names it; prune frees its {size} bytes")
 
 
-def _content(
-    repository: Repository, chosen: Collection[str], on_pack: OnPack, damaged: set[str]
-) -> Iterator[Finding]:
-    def tasks() -> Iterator[PackTask]:
-        done: set[str] = set()
-        for file in list(repository.storage.list(FileKind.INDEX)):
-            try:
-                listings = repository.load_index_file(file.name)
-            except CorruptData:  # told before
-                continue
-            for pack, entries in listings:
-                if pack not in done and pack in chosen:
-                    done.add(pack)
-                    entries.sort(key=lambda entry: entry.offset)
-                    yield PackTask(pack, pack_size(entries), format_header(entries))
+class _Content:
+    """The proving of packs, which goes on in workers while this process walks the trees."""
 
-    total = sum(size for pack, size in repository.index.packs() if pack in chosen)
-    for proof in prove_packs(repository.storage, repository.key, tasks(), total):
+    def __init__(
+        self, repository: Repository, chosen: Collection[str], on_pack: OnPack, damaged: set[str]
+    ) -> None:
+        self._on_pack = on_pack
+        self._damaged = damaged
+        self._findings: list[Finding] = []
+        total = sum(size for pack, size in repository.index.packs() if pack in chosen)
+        self._proving = Proving(repository.storage, repository.key, _tasks(repository, chosen), total)
+
+    def advance(self) -> None:
+        """Take in what is proven, without waiting."""
+        for proof in self._proving.advance():
+            self._judge(proof)
+
+    def findings(self) -> Iterator[Finding]:
+        """Wait for all packs and give what is wrong with them."""
+        for proof in self._proving.finish():
+            self._judge(proof)
+            yield from self._findings
+            self._findings.clear()
+        yield from self._findings
+
+    def close(self) -> None:
+        """End the workers."""
+        self._proving.close()
+
+    def _judge(self, proof: PackProof) -> None:
         for code, subject, message in proof.defects:
-            damaged.add(proof.pack)
+            self._damaged.add(proof.pack)
             if code not in {"pack-missing", "pack-size"}:  # the listing has told that already
-                yield _error(code, subject, message)
-        on_pack(proof)
+                self._findings.append(_error(code, subject, message))
+        self._on_pack(proof)
+
+
+def _tasks(repository: Repository, chosen: Collection[str]) -> Iterator[PackTask]:
+    """Give the packs to be proven, index file by index file: all headers at once would not fit into the memory."""
+    if not chosen:
+        return
+    done: set[str] = set()
+    for file in list(repository.storage.list(FileKind.INDEX)):
+        try:
+            listings = repository.load_index_file(file.name)
+        except CorruptData:  # told before
+            continue
+        for pack, entries in listings:
+            if pack not in done and pack in chosen:
+                done.add(pack)
+                entries.sort(key=_offset)
+                yield PackTask(pack, pack_size(entries), format_header(entries))
 
 
 def _needs(repository: Repository, damaged: Collection[str]) -> Iterator[Finding]:
@@ -187,10 +220,14 @@ def _needs(repository: Repository, damaged: Collection[str]) -> Iterator[Finding
 
 
 class _Trees:
-    """Walks the trees of all snapshots, each tree once; its defects are told with the first path that leads to it."""
+    """Walks the trees of all snapshots, each tree once; its defects are told with the first path that leads to it.
 
-    def __init__(self, repository: Repository) -> None:
+    ``between`` is called before each tree.
+    """
+
+    def __init__(self, repository: Repository, between: Callable[[], None]) -> None:
         self._repository = repository
+        self._between = between
         self._index = repository.index
         self._seen = bytearray(len(repository.index))
 
@@ -212,6 +249,7 @@ class _Trees:
             if self._seen[record]:
                 continue
             self._seen[record] = 1
+            self._between()
             try:
                 nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
             except (CorruptData, StorageError) as error:
@@ -248,12 +286,12 @@ class _Trees:
             return
         size, whole = 0, True
         for name in node.content:
-            record = next(self._index.numbers(BlobKind.DATA, name), None)
-            if record is None:
+            length = self._index.plain_length(BlobKind.DATA, name)
+            if length is None:
                 whole = False
                 yield _error("blob-missing", subject, f"its blob {name.hex()} is in no pack")
             else:
-                size += self._index.entry(record).plain_length
+                size += length
         if whole and size != node.size:
             yield _error("size-mismatch", subject, f"it should have {node.size} bytes, and its blobs have {size}")
 
