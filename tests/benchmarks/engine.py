@@ -4,9 +4,11 @@
 Makes the trees of :mod:`tests.benchmarks.trees`, then lets the two programs of :mod:`tests.benchmarks.programs` do each
 work in pairs, changing who goes first, and prints for each work the medians and, of the pairs, the ratio of wall times
 with its spread. The page cache is left warm for both, as it is after the trees were made; dirty pages are written out
-before each run, so that nobody pays for the other's. What the first pair restores is compared with the source, and
-restic checks what it pruned. Exits with 1 when a target is missed, unless the size is ``quick``, whose runs are so
-short that starting the programs weighs more than the work.
+before each run, so that nobody pays for the other's. Small files are restored into one new folder after the other, and
+none is removed in between: ext4 avoids inodes that were freed in the last seconds, and searching for others makes the
+creation of a file several times slower for whoever comes next. What the first pair restores is compared with the
+source, and restic checks what it pruned. Exits with 1 when a target is missed, unless the size is ``quick``, whose runs
+are so short that starting the programs weighs more than the work.
 """
 
 import argparse
@@ -150,22 +152,25 @@ class Bench:
         """Restore into an empty folder; the first pair's result is compared with the source."""
         if not self._wants(key):
             return
-        target = self._directory / "target"
+        targets = self._directory / "targets"
+        targets.mkdir()
 
-        def prepare(program: Program, _pair: int) -> list[Command]:
-            return program.restore(self._kept[first, program.name], target)
+        def prepare(program: Program, pair: int) -> list[Command]:
+            return program.restore(self._kept[first, program.name], targets / f"{program.name}-{pair}")
 
         def after(program: Program, pair: int) -> None:
             source = self._kept[first, program.name].source
             if pair == 0:
-                subprocess.run(["diff", "-rq", str(source), str(target) + str(source)], check=True)
-            remove(target)
+                restored = str(targets / f"{program.name}-{pair}") + str(source)
+                subprocess.run(["diff", "-rq", str(source), restored], check=True)
             if with_copy and program is self._programs[pair % 2 - 1]:  # the last of this pair
-                copy = Command(("cp", "-a", str(source), str(target)), dict(os.environ), self._directory)
+                copy = Command(("cp", "-a", str(source), str(targets / f"copy-{pair}")), dict(os.environ), targets)
                 self._measure(key, "cp -a", [copy])
-                remove(target)
+            if not with_copy:
+                remove(targets / f"{program.name}-{pair}")
 
         self._compete(key, prepare, after)
+        remove(targets)
 
     def _touch_and_verify(self) -> None:
         """Back up both trees after a hundredth of the small one and the middle of a big file changed; then verify."""
