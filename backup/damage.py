@@ -4,8 +4,10 @@ Walks past what it cannot read: a tree in a damaged pack is itself something tha
 is not known. Writes nothing, proves nothing.
 """
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from backup.errors import CorruptData, StorageError
@@ -17,37 +19,41 @@ _NAMED: Final = 3
 """Snapshots and files that are named; the rest is counted."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Need:
     """Who needs one pack."""
 
-    snapshots: list[str] = field(default_factory=list)
+    snapshots: tuple[str, ...] = ()
     """Short ids, oldest first."""
-    paths: list[str] = field(default_factory=list)
-    """Of files, and of folders whose tree is in the pack; each once, by the first snapshot that has it."""
+    paths: tuple[str, ...] = ()
+    """Of files, and of folders whose tree is in the pack; each once, in order."""
 
     def __str__(self) -> str:
-        files = _some(self.paths, "more paths")
-        return f"needed by {_some(self.snapshots, 'more snapshots')} for {files}"
+        return f"needed by {_some(self.snapshots, 'more snapshots')} for {_some(self.paths, 'more paths')}"
 
 
 def needs_of(repository: Repository, packs: Collection[str]) -> dict[str, Need]:
     """Say for each pack who needs it. A blob that also lies in a sound pack needs none. The index must be loaded."""
-    found = {pack: Need() for pack in sorted(packs)}
-    if not found:
-        return found
+    if not packs:
+        return {}
+    found: dict[str, dict[bytes, int]] = {pack: {} for pack in sorted(packs)}
     damaged: list[CorruptData] = []
     snapshots = repository.snapshots(on_damage=damaged.append)
     for path, kind, blob, owners in _walk(repository, [snapshot.tree for snapshot in snapshots]):
         holders = {location.pack for location in repository.index.lookup_all(kind, blob)}
         if holders and holders <= found.keys():
-            for need in (found[pack] for pack in holders):
-                text = as_text(path or b"/")
-                if text not in need.paths[-1:]:
-                    need.paths.append(text)
-                ids = [snapshot.short_id for number, snapshot in enumerate(snapshots) if owners >> number & 1]
-                need.snapshots += [name for name in ids if name not in need.snapshots]
-    return found
+            for pack in holders:
+                found[pack][path] = found[pack].get(path, 0) | owners
+    ids = [snapshot.short_id for snapshot in snapshots]
+    return {pack: _need(places, ids) for pack, places in found.items()}
+
+
+def _need(places: dict[bytes, int], ids: list[str]) -> Need:
+    owners = reduce(or_, places.values(), 0)
+    return Need(
+        tuple(name for number, name in enumerate(ids) if owners >> number & 1),
+        tuple(as_text(path or b"/") for path in sorted(places)),
+    )
 
 
 def _walk(repository: Repository, roots: list[bytes]) -> Iterator[tuple[bytes, BlobKind, bytes, int]]:
@@ -82,6 +88,6 @@ def _read(repository: Repository, tree: bytes) -> list[Node]:
         return []
 
 
-def _some(names: list[str], more: str) -> str:
+def _some(names: Sequence[str], more: str) -> str:
     rest = len(names) - _NAMED
     return ", ".join(names[:_NAMED]) + (f" and {rest} {more}" if rest > 0 else "")

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from backup.crypto import Sealer
+from backup.damage import needs_of
 from backup.errors import BackupError, CorruptData
 from backup.index import PackListing, format_index
 from backup.pack import BlobEntry, BlobKind, PackBuilder, blob_id, format_header, pack_size
-from backup.proofs import PackTask, prove_packs
+from backup.proofs import PackProof, PackTask, prove_packs
 from backup.repository import Repository
 from backup.storage.base import CONFIG_NAME, FileKind
 from backup.tree import Node, encode_tree
@@ -317,10 +318,13 @@ def test_trees_are_read_where_another_copy_is_sound(repository: Repository, memo
 def test_only_the_packs_asked_for_are_read_and_told_of(repository: Repository, snapshot: str) -> None:
     pack = pack_with(repository, BlobKind.TREE)
     told: list[tuple[str, int]] = []
-    assert list(verify(repository, choose=lambda _: {pack}, on_pack=lambda proof: told.append((proof.pack, proof.size)))) == []
+    def tell(proof: PackProof) -> None:
+        told.append((proof.pack, proof.size))
+
+    assert list(verify(repository, choose=lambda _: {pack}, on_pack=tell)) == []
     assert told == [(pack, dict(repository.index.packs())[pack])]
     told.clear()
-    assert list(verify(repository, read_data=True, on_pack=lambda proof: told.append((proof.pack, proof.size)))) == []
+    assert list(verify(repository, read_data=True, on_pack=tell)) == []
     assert sorted(told) == sorted(repository.index.packs())
 
 
@@ -365,3 +369,61 @@ def test_the_error_of_a_command_counts_and_names_the_first() -> None:
     assert error.exit_code == 4
     assert "found 1 errors" in str(error)
     assert "pack 1" in str(error)
+
+
+# ---- who needs what is damaged
+
+
+def test_a_damaged_pack_is_followed_by_the_snapshots_and_files_that_need_it(
+    repository: Repository, memory: MemoryStorage, snapshot: str, clock: FakeClock
+) -> None:
+    clock.advance(hours=1)
+    second = back_up(repository, FILES | {"more": b"m" * 100})
+    pack = pack_with(repository, BlobKind.DATA)
+    memory.files[FileKind.DATA, pack] = flipped(memory.files[FileKind.DATA, pack])
+    (told,) = [item for item in verify(repository, read_data=True) if item.code == "pack-needed"]
+    assert told.subject == f"pack {pack}"
+    assert told.message == f"needed by {snapshot[:8]}, {second[:8]} for /a, /b, /folder/c"
+
+
+def test_a_damaged_tree_pack_is_needed_by_its_folders_and_hides_what_is_below(
+    repository: Repository, memory: MemoryStorage, snapshot: str
+) -> None:
+    pack = pack_with(repository, BlobKind.TREE)
+    memory.files[FileKind.DATA, pack] = flipped(memory.files[FileKind.DATA, pack], at=20)
+    told = [item.message for item in verify(repository, read_data=True) if item.code == "pack-needed"]
+    assert [message.startswith(f"needed by {snapshot[:8]} for /") for message in told] == [True]
+
+
+def test_a_damaged_pack_that_nobody_needs_is_called_so(
+    repository: Repository, memory: MemoryStorage, snapshot: str
+) -> None:
+    lonely = back_up(repository, {"alone": b"alone"})
+    packs = {pack for pack, _ in repository.load_index().packs()}
+    with repository.lock(exclusive=True):
+        repository.delete_snapshot(lonely)
+        needed = {pack_of for pack_of in packs if is_needed(repository, pack_of)}
+    for pack in packs - needed:
+        memory.files[FileKind.DATA, pack] = flipped(memory.files[FileKind.DATA, pack])
+    codes = {item.code for item in verify(repository, read_data=True)}
+    assert "pack-unneeded" in codes
+    assert "pack-needed" not in codes
+
+
+def test_a_blob_that_also_lies_in_a_sound_pack_needs_no_damaged_one(
+    repository: Repository, memory: MemoryStorage, snapshot: str
+) -> None:
+    pack = pack_with(repository, BlobKind.DATA)
+    assert needs_of(repository, [pack])[pack].snapshots == (snapshot[:8],)
+    entries = [e for e in map(repository.index.entry, range(len(repository.index))) if e.kind is BlobKind.DATA]
+    repository.index.add_listing("ab" * 32, entries)
+    assert needs_of(repository, [pack])[pack].snapshots == ()
+    assert needs_of(repository, [pack, "ab" * 32])[pack].snapshots == (snapshot[:8],)
+
+
+def flipped(content: bytes, *, at: int = 40) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def is_needed(repository: Repository, pack: str) -> bool:
+    return bool(needs_of(repository, [pack])[pack].snapshots)

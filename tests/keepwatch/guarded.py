@@ -4,12 +4,17 @@ import random
 import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from backup.catalog import Catalog
+from backup.repository import Repository
 from config.loading import load
 from config.settings import Settings
-from keepwatch import bridge
+from keepwatch import bridge, repositories
 from keepwatch.duties import duties_of
 from keepwatch.orders import Ending, Order
 from keepwatch.repositories import open_repository
@@ -18,6 +23,7 @@ from keepwatch.state import StateDirectory
 from keepwatch.view import View
 from keepwatch.viewing import Viewer, read_backups
 from monitor.result import Result
+from tests.backup.repositories import CHEAP, PROMPT
 
 SETTINGS = """
 [daemon]
@@ -33,6 +39,14 @@ repositories = ["local"]
 incremental = "every 1h"
 keep = {{ last = 1 }}
 """
+
+
+def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in no time, and locks without their pauses; what those cost is measured elsewhere."""
+    quick = SimpleNamespace(
+        open=partial(Repository.open, timing=PROMPT), create=partial(Repository.create, kdf=CHEAP, timing=PROMPT)
+    )
+    monkeypatch.setattr(repositories, "Repository", quick)
 
 
 @dataclass

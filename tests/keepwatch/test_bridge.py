@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from keepwatch import bridge
-from keepwatch.view import DrillView, DutyView, JobView, RepositoryView, RunView
+from keepwatch.view import DrillView, DutyView, JobView, ReadingView, RepositoryView, RunView, SuspicionView
 from monitor.result import Status
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -27,6 +27,10 @@ def run(outcome, message=""):
 def drill(verdict="PASSED", rto=30.0, rpo=600.0):
     times = ago(HOUR), ago(HOUR)
     return DrillView(1, "docs", "local", "ab", "restore", verdict, *times, rto, rpo, 9, 99, "pack 12ab is gone")
+
+
+def reading(oldest_ago, within=30 * DAY):
+    return ReadingView(9, 0.8, ago(oldest_ago), within)
 
 
 GOOD = JobView(
@@ -86,6 +90,11 @@ FAULTS = {
     "data older than promised": (
         replace(GOOD, last_drill=drill(rpo=3 * HOUR)), "drill docs", Status.WARNING, "3h old, promised 2h",
     ),
+    "a suspicious snapshot": (
+        replace(GOOD, suspicions=(SuspicionView("12ab34cd56", "local", ago(HOUR), ("/srv is empty", "9 % left")),)),
+        "guard docs", Status.CRITICAL,
+        "is empty; 9 % left; nothing is forgotten or pruned until somebody agrees: keepwatch agree docs -c 'WHY",
+    ),
 }  # fmt: skip
 
 
@@ -102,6 +111,7 @@ def test_each_fault_of_a_job_is_told(fault):
     [
         (replace(SOUND, problem="3 errors, first pack 12ab"), Status.CRITICAL, "first pack 12ab"),
         (replace(SOUND, duties=(duty("verify", 3 * DAY, 2 * DAY),)), Status.WARNING, "last verified 3d ago"),
+        (replace(SOUND, reading=reading(31 * DAY)), Status.WARNING, "last read and verified 31d ago, allowed 30d"),
         (replace(SOUND, free_bytes=500 << 20, size_bytes=1 << 20), Status.WARNING, "500 MiB free"),
         (replace(SOUND, free_bytes=5 << 30, size_bytes=100 << 30), Status.WARNING, "at least 10 GiB wanted"),
     ],
@@ -110,6 +120,18 @@ def test_each_fault_of_a_repository_is_told(repository, status, words):
     found = judge(repository=repository)["repository local"]
     assert found[0] is status
     assert words in found[1]
+
+
+@pytest.mark.parametrize("found", [reading(29 * DAY), reading(99 * DAY, None), ReadingView(0, 1.0, None, 30 * DAY)])
+def test_packs_that_were_read_in_time_are_no_news(found):
+    assert judge(repository=replace(SOUND, reading=found))["repository local"][0] is Status.OK
+
+
+def test_a_suspicion_in_one_repository_is_not_told_of_the_other():
+    waiting = SuspicionView("12ab", "offsite", ago(HOUR), ("/srv is empty",))
+    job = replace(GOOD, repositories=("local", "offsite"), suspicions=(waiting,))
+    found = {r.entity: r.status for r in bridge.results([job], [], {}, NOW) if r.check == "guard docs"}
+    assert found == {"local": Status.OK, "offsite": Status.CRITICAL}
 
 
 def test_a_job_configured_a_minute_ago_is_not_overdue():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from backup import keys
 from backup.suspicions import Suspicions
 from keepwatch.cli.app import run
 from keepwatch.errors import UsageError
@@ -16,17 +15,15 @@ from keepwatch.guarding import agree
 from keepwatch.metrics import MetricsPage
 from keepwatch.web.page import PageRenderer
 from monitor.result import Status
-from tests.backup.repositories import CHEAP
-from tests.keepwatch.guarded import Guarded
+from tests.keepwatch.guarded import Guarded, without_waiting
 
 Capture = pytest.CaptureFixture[str]
 TOLD = "keepwatch agree documents -c"
 
 
 @pytest.fixture(autouse=True)
-def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are made in no time; how costly they really are is measured elsewhere."""
-    monkeypatch.setattr(keys, "calibrate", lambda: CHEAP)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_waiting(monkeypatch)
 
 
 @pytest.fixture
