@@ -377,13 +377,13 @@ def test_the_error_of_a_command_counts_and_names_the_first() -> None:
 def test_a_damaged_pack_is_followed_by_the_snapshots_and_files_that_need_it(
     repository: Repository, memory: MemoryStorage, snapshot: str, clock: FakeClock
 ) -> None:
+    pack = pack_with(repository, BlobKind.DATA)
     clock.advance(hours=1)
     second = back_up(repository, FILES | {"more": b"m" * 100})
-    pack = pack_with(repository, BlobKind.DATA)
     memory.files[FileKind.DATA, pack] = flipped(memory.files[FileKind.DATA, pack])
     (told,) = [item for item in verify(repository, read_data=True) if item.code == "pack-needed"]
     assert told.subject == f"pack {pack}"
-    assert told.message == f"needed by {snapshot[:8]}, {second[:8]} for /a, /b, /folder/c"
+    assert told.message == f"needed by {snapshot[:8]}, {second[:8]} for /a, /b, /folder/c and 1 more paths"
 
 
 def test_a_damaged_tree_pack_is_needed_by_its_folders_and_hides_what_is_below(
