@@ -66,7 +66,9 @@ class RunView:
     kind: str
     repository: str
     outcome: str
-    """``running``, ``succeeded``, ``partial``, ``failed``, ``interrupted``; for drills ``passed``, ``inconclusive``."""
+    """``running``, ``succeeded``, ``partial``, ``failed``, ``interrupted``, ``held``; for drills ``passed``, ``inconclusive``.
+    ``held``: the guard waits for somebody's agreement.
+    """
     started_at: datetime
     ended_at: datetime | None
     message: str = ""
