@@ -33,7 +33,9 @@ class Ending:
     """What came of an order. ``message`` is one line; ``hint`` what to do about a failure."""
 
     outcome: str
-    """``succeeded``, ``partial``, ``failed``, ``interrupted``, ``passed``, ``inconclusive``, or ``held``: the guard waits for a person."""
+    """``succeeded``, ``partial``, ``failed``, ``interrupted``, ``passed``, ``inconclusive``,
+    or ``held``: the guard waits for a person.
+    """
     message: str
     hint: str = ""
     exit_code: int = 0

@@ -66,7 +66,8 @@ class RunView:
     kind: str
     repository: str
     outcome: str
-    """``running``, ``succeeded``, ``partial``, ``failed``, ``interrupted``, ``held``; for drills ``passed``, ``inconclusive``.
+    """``running``, ``succeeded``, ``partial``, ``failed``, ``interrupted``, ``held``; for drills ``passed``,
+    ``inconclusive``.
     ``held``: the guard waits for somebody's agreement.
     """
     started_at: datetime

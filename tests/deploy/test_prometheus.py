@@ -50,7 +50,8 @@ def exported_metrics() -> set[str]:
     duties = tuple(DutyView(k, "local", "every 1h", at, at, at, 7200.0) for k in ("full", "drill", "verify"))
     drill = DrillView(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
     job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None)
-    repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, ReadingView(1, 0.5, at, 1.0))
+    reading = ReadingView(1, 0.5, at, 1.0)
+    repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading)
     check = CheckView("root disk", "/", "disk", Status.CRITICAL, "full", at, readings=(Reading("used", 0.99, "ratio"),))
     alert = AlertView("1", "root disk", "root disk", "/", "critical", "firing", at, "full")
     view = View(
