@@ -275,7 +275,7 @@ class _Execution:
         for snapshot in self._complete:
             origin = snapshot.original or snapshot.id
             name = self.target.commit(replace(snapshot, parent=None, original=origin))
-            log.info("snapshot_copied id=%s as=%s", snapshot.short_id, name[:8])
+            log.info("snapshot copied", extra={"snapshot": snapshot.short_id, "as_snapshot": name[:8]})
             self.copied.append((snapshot.id, name))
         self._complete.clear()
         self._uncommitted_bytes = 0

@@ -99,6 +99,6 @@ def execute_forget(repository: Repository, plan: ForgetPlan) -> tuple[str, ...]:
             repository.delete_snapshot(snapshot.id)
         except FileMissing:  # somebody was quicker, with the same aim
             continue
-        log.info("snapshot_forgotten id=%s time=%s", snapshot.short_id, snapshot.time.isoformat())
+        log.info("snapshot forgotten", extra={"snapshot": snapshot.short_id, "taken_at": snapshot.time.isoformat()})
         removed.append(snapshot.id)
     return tuple(removed)

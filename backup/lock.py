@@ -133,7 +133,7 @@ class LockTable:
         try:
             self._storage.delete(FileKind.LOCK, name)
         except FileMissing:
-            log.debug("lock_was_gone name=%s", name[:8])
+            log.debug("lock was gone", extra={"lock": name[:8]})
 
     def exists(self, name: str) -> bool:
         """Whether a lock file is still there."""
@@ -161,9 +161,11 @@ class LockTable:
         try:
             self.remove(lock.name)
         except StorageError as error:
-            log.warning("stale_lock_left lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, str(error))
+            fields = {"lock": lock.name[:8], "owner": str(lock.owner), "reason": str(error)}
+            log.warning("stale lock left", extra=fields)
         else:
-            log.warning("stale_lock_cleared lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, reason)
+            fields = {"lock": lock.name[:8], "owner": str(lock.owner), "reason": reason}
+            log.warning("stale lock cleared", extra=fields)
 
 
 class Lock:
@@ -222,7 +224,7 @@ class Lock:
                 old, self._held = self._held, fresh
                 self._table.remove(old.name)
             except BackupError as error:
-                log.warning("lock_refresh_failed reason=%r", str(error))
+                log.warning("lock not refreshed", extra={"reason": str(error)})
                 if overdue:
                     self._lost = f"it could not be renewed: {error}"
 
@@ -240,7 +242,7 @@ class Lock:
         try:
             self._table.remove(self._held.name)
         except StorageError as error:
-            log.warning("lock_release_failed lock=%s reason=%r", self._held.name[:8], str(error))
+            log.warning("lock not released", extra={"lock": self._held.name[:8], "reason": str(error)})
 
     def _keep(self) -> None:
         while not self._released.wait(self._table.timing.refresh_every.total_seconds()):
@@ -296,7 +298,8 @@ def plan_unlock(table: LockTable, *, everything: bool = False) -> UnlockPlan:
 def execute_unlock(table: LockTable, plan: UnlockPlan) -> None:
     """Remove the locks that the plan names, each with a log line."""
     for lock, reason in plan.removed:
-        log.warning("lock_removed lock=%s owner=%s reason=%r", lock.name[:8], lock.owner, reason)
+        fields = {"lock": lock.name[:8], "owner": str(lock.owner), "reason": reason}
+        log.warning("lock removed", extra=fields)
         table.remove(lock.name)
 
 

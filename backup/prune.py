@@ -205,10 +205,8 @@ def execute_prune(repository: Repository, plan: PrunePlan) -> PruneReport:
     _delete(repository, FileKind.DATA, gone)
     repository.load_index()
     report = PruneReport(len(plan.deleted) + len(plan.orphans), len(plan.rewritten), plan.freed_bytes)
-    log.info(
-        "pruned deleted_packs=%d rewritten_packs=%d freed_bytes=%d",
-        report.deleted_packs, report.rewritten_packs, report.freed_bytes,
-    )  # fmt: skip
+    fields = {"deleted_packs": report.deleted_packs, "rewritten_packs": report.rewritten_packs}
+    log.info("pruned", extra={**fields, "freed_bytes": report.freed_bytes})
     return report
 
 
@@ -247,4 +245,4 @@ def _delete(repository: Repository, kind: FileKind, names: Iterable[str]) -> Non
         try:
             repository.storage.delete(kind, name)
         except FileMissing:
-            log.info("file_was_gone kind=%s name=%s", kind, name[:8])
+            log.info("file was gone", extra={"kind": kind, "file": name[:8]})

@@ -159,7 +159,7 @@ def accounts_folder() -> Path:
         reason = "it belongs to somebody else"
     except OSError as error:
         reason = error.strerror or str(error)
-    log.warning("rate_limits_not_shared folder=%s reason=%r", folder, reason)
+    log.warning("rate limits not shared", extra={"folder": str(folder), "reason": reason})
     return Path(tempfile.mkdtemp(prefix="keepwatch-"))
 
 

@@ -145,15 +145,14 @@ class Retrying:
                     give_up_at = now + deadline.total_seconds()
                 pause = self._patience.pause(failures, self._draw())
                 if now + pause > give_up_at:
-                    log.warning("storage_given_up doing=%r failures=%d reason=%r", what, failures + 1, str(error))
+                    gone_wrong = {"doing": what, "failures": failures + 1, "reason": str(error)}
+                    log.warning("storage given up", extra=gone_wrong)
                     raise
                 failures += 1
                 self.retries += 1
-                log.log(
-                    logging.WARNING if failures > _QUIET_FAILURES else logging.INFO,
-                    "storage_retry doing=%r failures=%d pause_seconds=%.1f reason=%r",
-                    what, failures, pause, str(error),
-                )  # fmt: skip
+                level = logging.WARNING if failures > _QUIET_FAILURES else logging.INFO
+                fields = {"doing": what, "failures": failures, "pause_seconds": round(pause, 1), "reason": str(error)}
+                log.log(level, "storage asked again", extra=fields)
                 self._sleep(pause)
             else:
                 self._answered = True

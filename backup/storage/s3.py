@@ -128,7 +128,7 @@ class S3Storage:
             arguments["CreateBucketConfiguration"] = {"LocationConstraint": region}
         with told("make the bucket of", str(self._place)):
             self._client.create_bucket(**arguments)
-        log.info("bucket_made place=%s", self._place)
+        log.info("bucket made", extra={"place": str(self._place)})
 
     # ---- writing
 
@@ -200,7 +200,7 @@ class S3Storage:
             try:
                 self._client.abort_multipart_upload(**target, UploadId=upload)
             except Exception as error:  # noqa: BLE001 - the first failure is the one to tell; the rest costs only space
-                log.warning("multipart_left key=%s upload=%s reason=%r", key, upload, str(error))
+                log.warning("multipart upload left", extra={"key": key, "upload": upload, "reason": str(error)})
             raise
 
     def _paced(self, body: bytes) -> Any:

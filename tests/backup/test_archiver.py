@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from backup import assembly, sealing
+from backup import assembly, portions, sealing
 from backup.archiver import BackupReport, backup
 from backup.assembly import Progress
 from backup.errors import FileMissing, Interrupted, SourceError, StorageError
@@ -62,7 +62,7 @@ def test_restic_checks_and_restores_what_we_saved(
     tmp_path: Path, source: Path, clock: FakeClock, restic: Restic, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "BATCH_FILES", 5)
-    monkeypatch.setattr(assembly, "BIG_FILE_BYTES", 4 << 20)
+    monkeypatch.setattr(portions, "BIG_FILE_BYTES", 4 << 20)
     make_nasty_tree(source)
     (source / "big").write_bytes(os.urandom(40 << 20))
     repository = create(LocalStorage(tmp_path / "repository"), clock)
@@ -89,7 +89,8 @@ def test_an_incremental_run_takes_over_what_has_not_changed(repository: Reposito
     assert files_of(repository, second, source) == {"a": b"a", "b": b"changed", "d": b"new"}
     assert files_of(repository, first, source) == {"a": b"a", "b": b"b", "c": b"c"}
     third = run(repository, source)
-    assert (counts(third), third.bytes_added, third.bytes_stored) == ((0, 0, 3), 0, 0)
+    assert counts(third) == (0, 0, 3)
+    assert third.bytes_added < 4096, "at most the folders above the source, which others write to"
 
 
 def test_an_incremental_run_trusts_times_and_a_full_one_does_not(repository: Repository, source: Path) -> None:
@@ -102,7 +103,7 @@ def test_an_incremental_run_trusts_times_and_a_full_one_does_not(repository: Rep
         raise AssertionError("no file is opened when nothing changed")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "open_to_read", as_saved)
+        patch.setattr(portions, "open_to_read", as_saved)
         trusted = run(repository, source)
         assert counts(trusted) == (0, 0, 1)
         with pytest.raises(AssertionError, match="no file is opened"):
@@ -258,7 +259,7 @@ class MischievousSource(FilesSource):
 class Mischief:
     def __init__(self, capture: FilesCapture, act: Callable[[Step], None]) -> None:
         self._capture, self._act = capture, act
-        self.problems, self.left_out = capture.problems, 0
+        self.problems, self.left_out, self.admission = capture.problems, 0, capture.admission
 
     def walk(self) -> Iterator[Step]:
         for step in self._capture.walk():
@@ -271,7 +272,7 @@ def test_a_file_that_vanishes_makes_the_run_partial(repository: Repository, sour
     (source / "b").write_text("b")
 
     def act(step: Step) -> None:
-        if getattr(step, "name", "") == "b":
+        if "b" in getattr(step, "names", []):
             (source / "b").unlink()
 
     report = backup(repository, MischievousSource(source, act), job="j", host="h", clock=repository.clock, workers=0)
@@ -287,7 +288,7 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(repository: Repository, so
     (source / "a").write_text("a")
 
     def act(step: Step) -> None:
-        if getattr(step, "name", "") == "a":
+        if "a" in getattr(step, "names", []):
             (source / "a").unlink()
             os.mkfifo(source / "a")
 
@@ -299,7 +300,7 @@ def test_a_file_that_becomes_a_fifo_is_not_waited_for(repository: Repository, so
 def test_a_file_that_changes_while_it_is_read_is_read_again(
     repository: Repository, source: Path, monkeypatch: pytest.MonkeyPatch, big: bool
 ) -> None:
-    monkeypatch.setattr(assembly, "BIG_FILE_BYTES", 1 if big else 1 << 40)
+    monkeypatch.setattr(portions, "BIG_FILE_BYTES", 1 if big else 1 << 40)
     path = source / "log"
     path.write_bytes(b"a" * 1000)
     real, left = sealing.SealingBench._save, [1]
@@ -322,7 +323,7 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(
 def test_a_file_that_never_stops_changing_is_saved_and_marked(
     repository: Repository, source: Path, monkeypatch: pytest.MonkeyPatch, big: bool
 ) -> None:
-    monkeypatch.setattr(assembly, "BIG_FILE_BYTES", 1 if big else 1 << 40)
+    monkeypatch.setattr(portions, "BIG_FILE_BYTES", 1 if big else 1 << 40)
     path = source / "log"
     path.write_bytes(b"a" * 1000)
     real = os.fstat
@@ -336,7 +337,7 @@ def test_a_file_that_never_stops_changing_is_saved_and_marked(
     report = run(repository, source)
     monkeypatch.undo()
     assert report.partial
-    assert report.rereads == sealing.READ_ATTEMPTS - 1
+    assert report.rereads == portions.READ_ATTEMPTS - 1
     assert [problem.reason for problem in report.unreadable] == ["it changed while it was read"]
     assert files_of(repository, report, source)["log"].startswith(b"a" * 1000)
     again = run(repository, source)
