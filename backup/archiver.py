@@ -18,8 +18,9 @@ from backup.crew import Crew
 from backup.errors import Interrupted, SourceError
 from backup.index import Index
 from backup.pack import BlobKind
+from backup.portions import IsKnown, Surroundings
 from backup.repository import Repository, matches
-from backup.sealing import IsKnown, Job, Saved, SealingBench, Tally
+from backup.sealing import Job, Saved, SealingBench, Tally
 from backup.snapshot import Snapshot
 from backup.sources.base import Problem, Source
 from backup.storage.base import FileKind
@@ -97,9 +98,16 @@ def backup(
         missing = _missing_packs(repository) if full else frozenset[int]()
         is_known = _known(index, missing)
 
+        surroundings = Surroundings(
+            is_known,
+            lambda tree: repository.load_blob(BlobKind.TREE, tree),
+            capture.admission,
+            trusts_parent=not full,
+            chunker_polynomial=repository.config.chunker_polynomial,
+        )
+
         def make_bench() -> SealingBench:
-            polynomial = repository.config.chunker_polynomial
-            return SealingBench(repository.key, repository.storage, polynomial, is_known, claims)
+            return SealingBench(repository.key, repository.storage, claims, surroundings)
 
         def on_report(report: object) -> None:
             if isinstance(report, Saved):
@@ -108,9 +116,7 @@ def backup(
 
         tally = Tally()
         crew = Crew[Job](make_bench, workers, on_report)
-        run = Assembly(
-            repository, capture, crew, parent, _asks(stop), progress, trusts_parent=not full, is_known=is_known
-        )
+        run = Assembly(repository, capture, crew, parent, _asks(stop), progress, is_known)
         with closing(crew):
             try:
                 tree = run.make_trees()

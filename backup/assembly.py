@@ -1,9 +1,8 @@
 """Builds the trees of a new snapshot out of a walk, the parent snapshot and what the crew read.
 
-An entry is *unchanged* when its encoded metadata (size, mtime, ctime, inode and all the rest) are, byte for byte, what
-the parent snapshot has; an incremental run takes its blobs over after asking the index for each. Content is never read
-here, but for finding the cut points of big files. A folder's tree is made when its last entry is there, so that memory
-holds only folders under way.
+Regular files go to the crew by folders; nobody looks at them here, and content is never read here but for finding the
+cut points of big files. A folder that holds only files comes back as the id of its tree. The tree of any other is made
+here when its last entry is there, so that memory holds only folders under way.
 """
 
 import os
@@ -16,41 +15,34 @@ from backup.chunker import Chunker
 from backup.crew import Crew
 from backup.errors import CorruptData, FileMissing, Interrupted
 from backup.pack import BlobKind, blob_id
-from backup.repository import Repository
-from backup.sealing import (
+from backup.portions import (
     READ_ATTEMPTS,
-    ExtentRead,
     FileRead,
     IsKnown,
-    Job,
     Moment,
-    ReadExtent,
-    ReadFiles,
-    SaveTrees,
-    Tally,
+    Portion,
+    PortionRead,
     encode_file,
     encode_status,
     open_to_read,
 )
+from backup.repository import Repository
+from backup.sealing import ExtentRead, Job, ReadExtent, ReadFiles, SaveTrees, Tally
 from backup.snapshot import Snapshot, SnapshotSummary
-from backup.sources.base import Capture, Enter, Leaf, Problem, Xattrs
+from backup.sources.base import Capture, Enter, Files, Leaf, Problem, Xattrs
 from backup.sources.files import describe, read_xattrs
 from backup.tree import (
     TYPE_OF_FORMAT,
-    content_of,
     encode_name,
     encode_rest,
     encode_tree,
-    parse_node,
     raw_bytes,
     split_tree,
     subtree_of,
 )
 
-BATCH_FILES = 128
-BATCH_BYTES = 8 << 20
-BIG_FILE_BYTES = 64 << 20
-"""From here on the chunks of one file go to several workers."""
+BATCH_FILES = 256
+_BATCH_PORTIONS = 32
 _EXTENT_BYTES = 16 << 20
 _TREES_BYTES = 1 << 20
 _PROGRESS_EVERY_SECONDS = 0.25
@@ -76,9 +68,17 @@ class _Folder:
     head: str
     """Its own encoded metadata; empty for the root."""
     xattrs: Xattrs
-    old: dict[str, str]
-    """The parent snapshot's nodes by encoded name."""
+    old_tree: bytes | None
+    """Its tree in the parent snapshot."""
     old_node: str | None
+    old: dict[str, str] | None = None
+    """The nodes of ``old_tree`` by encoded name, once they are asked for."""
+    files: list[str] | None = None
+    """Regular files that are not handed out yet."""
+    mixed: bool = False
+    """Whether it holds more than one lot of files."""
+    tree: bytes | None = None
+    """Its tree, when the crew made it."""
     nodes: dict[bytes, str] = field(default_factory=dict)
     awaited: int = 1
     """Files under way, folders below, and one for the walk itself."""
@@ -90,9 +90,10 @@ class _BigFile:
 
     folder: _Folder
     name: str
-    status: os.stat_result
-    xattrs: Xattrs
     attempt: int
+    status: os.stat_result | None = None
+    """As it was when its reading began."""
+    xattrs: Xattrs = ()
     size: int = 0
     extents: list[ExtentRead | None] = field(default_factory=list)
     cut: bool = False
@@ -109,8 +110,6 @@ class Assembly:
         parent: Snapshot | None,
         stopped: Callable[[], bool],
         progress: Callable[[Progress], None] | None,
-        *,
-        trusts_parent: bool,
         is_known: IsKnown,
     ) -> None:
         self.files_new = self.files_changed = self.files_unmodified = 0
@@ -123,11 +122,12 @@ class Assembly:
         self._stopped = stopped
         self._progress = progress
         self._told_at = 0.0
-        self._trusts_parent = trusts_parent
         self._is_known = is_known
         self._chunker = Chunker(repository.config.chunker_polynomial)
-        self._batch: list[tuple[_Folder, str]] = []
-        self._batch_bytes = 0
+        self._batch: list[tuple[_Folder, Portion]] = []
+        self._batch_files = 0
+        self._rest: list[tuple[_Folder, Portion]] = []
+        """Files that a job gave back unread."""
         self._again: list[_BigFile] = []
         self._trees: list[tuple[bytes, bytes]] = []
         self._trees_bytes = 0
@@ -150,20 +150,25 @@ class Assembly:
 
     def make_trees(self) -> bytes:
         """Walk, save everything that is new, and give the root tree's id. Raises Interrupted."""
-        folder = root = _Folder("/", None, "", (), self._load_old(self._parent.tree if self._parent else None), None)
+        folder = root = _Folder("/", None, "", (), self._parent.tree if self._parent else None, None)
         for step in self._capture.walk():
-            if isinstance(step, Leaf):
+            if isinstance(step, Files):
+                self._hand_out(folder)
+                folder.files = step.names
+            elif isinstance(step, Leaf):
                 self._leaf(folder, step)
             elif isinstance(step, Enter):
                 folder = self._enter(folder, step)
                 self._breathe(step.path)
             else:
+                self._hand_out(folder, whole=not folder.mixed)
                 left, folder = folder, folder.above or root
                 self._arrived(left)
+        self._hand_out(root)
         self._arrived(root)
         while True:
             self._submit_batch()
-            if not self._crew.busy and not self._again:
+            if not (self._crew.busy or self._rest or self._again):
                 break
             self._breathe("")
             self._collect(block=True)
@@ -198,78 +203,70 @@ class Assembly:
         )
 
     def _enter(self, above: _Folder, step: Enter) -> _Folder:
+        above.mixed = True
         json_name = encode_name(step.name)
-        old_node = above.old.get(json_name)
+        old_node = self._old_nodes(above).get(json_name)
         head = encode_status(json_name, "dir", step.status)
         above.awaited += 1
-        old = self._load_old(subtree_of(old_node) if old_node else None)
-        return _Folder(step.path, above, head, step.xattrs, old, old_node)
+        old_tree = subtree_of(old_node) if old_node else None
+        return _Folder(step.path, above, head, step.xattrs, old_tree, old_node)
 
-    def _load_old(self, tree: bytes | None) -> dict[str, str]:
-        if tree is None:
-            return {}
-        try:
-            return split_tree(self._repository.load_blob(BlobKind.TREE, tree))
-        except (CorruptData, FileMissing):
-            self._lost.add(tree)
-            return {}  # all below counts as new and is read: the run mends what the parent lost
+    def _old_nodes(self, folder: _Folder) -> dict[str, str]:
+        if folder.old is None:
+            folder.old = {}
+            if folder.old_tree is not None:
+                try:
+                    folder.old = split_tree(self._repository.load_blob(BlobKind.TREE, folder.old_tree))
+                except (CorruptData, FileMissing):
+                    self._lost.add(folder.old_tree)  # all below counts as new: the run mends what the parent lost
+        return folder.old
 
     def _leaf(self, folder: _Folder, leaf: Leaf) -> None:
+        folder.mixed = True
         name, status = leaf.name, leaf.status
         json_name = encode_name(name)
-        old_node = folder.old.get(json_name)
         kind = TYPE_OF_FORMAT[status.st_mode & 0o170000]
-        if kind != "file":
-            device = status.st_rdev if kind in ("dev", "chardev") else 0
-            head = encode_status(json_name, kind, status)
-            node = head + encode_rest(linktarget=leaf.linktarget, xattrs=leaf.xattrs, device=device)
-            self._count(old_node, unmodified=old_node == node)
-            folder.nodes[raw_bytes(name)] = node
-            return
-        if old_node is not None and self._trusts_parent:
-            kept = self._unchanged(json_name, status, old_node)
-            if kept is not None:
-                self.files_unmodified += 1
-                self.bytes += status.st_size
-                folder.nodes[raw_bytes(name)] = kept
-                return
-        folder.awaited += 1
-        if status.st_size >= BIG_FILE_BYTES:
-            self._cut(_BigFile(folder, name, status, (), 1))
-            return
-        self._batch.append((folder, name))
-        self._batch_bytes += status.st_size
-        if len(self._batch) >= BATCH_FILES or self._batch_bytes >= BATCH_BYTES:
-            self._submit_batch()
-            self._breathe(folder.path)
+        device = status.st_rdev if kind in ("dev", "chardev") else 0
+        head = encode_status(json_name, kind, status)
+        node = head + encode_rest(linktarget=leaf.linktarget, xattrs=leaf.xattrs, device=device)
+        self._count(self._old_nodes(folder).get(json_name), node)
+        folder.nodes[raw_bytes(name)] = node
 
-    def _unchanged(self, json_name: str, status: os.stat_result, old_node: str) -> str | None:
-        """Give the node to take over when the file is as the parent snapshot has it, and its blobs are still there."""
-        head = encode_status(json_name, "file", status, status.st_size)
-        if not old_node.startswith(head):
-            # another program's time zone, or a file system mounted under another device number
-            old = parse_node(old_node)
-            was = (old.type, old.size, old.mtime_ns, old.ctime_ns, old.inode)
-            if was != ("file", status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino):
-                return None
-            old_node = head + encode_rest(content=old.content, xattrs=old.xattrs)
-        is_known = self._is_known
-        return old_node if all(is_known(BlobKind.DATA, name) for name in content_of(old_node)) else None
-
-    def _count(self, old_node: str | None, *, unmodified: bool) -> None:
+    def _count(self, old_node: str | None, node: str) -> None:
         if old_node is None:
             self.files_new += 1
-        elif unmodified:
+        elif old_node == node:
             self.files_unmodified += 1
         else:
             self.files_changed += 1
 
     # ---- content
 
+    def _hand_out(self, folder: _Folder, *, whole: bool = False) -> None:
+        """Hand out the files that the walk found in a folder; ``whole`` tells that there is nothing else in it."""
+        names, folder.files = folder.files, None
+        if names is None:
+            return
+        folder.mixed = True
+        whole = whole and len(names) <= BATCH_FILES
+        for start in range(0, len(names), BATCH_FILES):
+            self._hand_out_portion(folder, tuple(names[start : start + BATCH_FILES]), whole=whole)
+
+    def _hand_out_portion(self, folder: _Folder, names: tuple[str, ...], *, whole: bool) -> None:
+        folder.awaited += 1
+        self._batch.append((folder, Portion(folder.path, names, folder.old_tree, whole)))
+        self._batch_files += len(names)
+        if self._batch_files >= BATCH_FILES or len(self._batch) >= _BATCH_PORTIONS:
+            self._submit_batch()
+            self._breathe(folder.path)
+
     def _submit_batch(self) -> None:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        batch, self._batch, self._batch_files = self._batch, [], 0
         if batch:
-            self._crew.submit(ReadFiles(tuple(os.path.join(folder.path, name) for folder, name in batch)), batch)
+            self._crew.submit(ReadFiles(tuple(portion for _, portion in batch)), [folder for folder, _ in batch])
+        rest, self._rest = self._rest, []
+        for folder, portion in rest:
+            self._crew.submit(ReadFiles((portion,)), [folder])
         again, self._again = self._again, []
         for big in again:
             self._cut(big)
@@ -281,21 +278,22 @@ class Assembly:
             descriptor = open_to_read(path)
             with open(descriptor, "rb", buffering=0) as file:
                 big.status, big.xattrs = os.fstat(descriptor), read_xattrs(descriptor)
+                moment = Moment.of(big.status)
                 lengths: list[int] = []
                 for chunk in self._chunker.chunks(file.readinto):
                     lengths.append(len(chunk))
                     if sum(lengths) >= _EXTENT_BYTES:
-                        self._submit_extent(big, path, lengths)
+                        self._submit_extent(big, path, moment, lengths)
                         lengths = []
                 if lengths:
-                    self._submit_extent(big, path, lengths)
+                    self._submit_extent(big, path, moment, lengths)
         except OSError as error:
             big.extents.append(ExtentRead((), describe(error)))
         big.cut = True
         self._finish_big(big)
 
-    def _submit_extent(self, big: _BigFile, path: str, lengths: list[int]) -> None:
-        job = ReadExtent(path, Moment.of(big.status), big.size, tuple(lengths))
+    def _submit_extent(self, big: _BigFile, path: str, moment: Moment, lengths: list[int]) -> None:
+        job = ReadExtent(path, moment, big.size, tuple(lengths))
         big.size += sum(lengths)
         big.extents.append(None)
         self._crew.submit(job, (big, len(big.extents) - 1))
@@ -306,34 +304,56 @@ class Assembly:
         if not big.cut or len(done) < len(big.extents):
             return
         problem = next((extent.problem for extent in done if extent.problem), "")
-        if not problem and big.size != big.status.st_size:
+        if not problem and big.status and big.size != big.status.st_size:
             problem = "it changed while it was read"
         if problem and big.attempt < READ_ATTEMPTS:
             self.rereads += 1
-            self._again.append(_BigFile(big.folder, big.name, big.status, (), big.attempt + 1))
+            self._again.append(_BigFile(big.folder, big.name, big.attempt + 1))
             return
-        whole = not any(extent.problem and not extent.ids for extent in done)
-        ids = [name for extent in done for name in extent.ids]
-        node = encode_file(big.name, big.status, big.size, ids, big.xattrs) if whole else None
+        node = None
+        if big.status and not any(extent.problem and not extent.ids for extent in done):
+            ids = [name for extent in done for name in extent.ids]
+            node = encode_file(encode_name(big.name), big.status, big.size, ids, big.xattrs)
         self._file_read(big.folder, big.name, FileRead(node, big.size, problem, 0))
 
     def _collect(self, *, block: bool) -> None:
         for token, result in self._crew.results(block=block):
             match token, result:
                 case list(), list():
-                    for (folder, name), read in zip(token, result, strict=True):
-                        self._file_read(folder, name, read)
+                    for folder, read in zip(token, result, strict=True):
+                        self._portion_read(folder, read)
                 case (_BigFile() as big, int(number)), ExtentRead():
                     big.extents[number] = result
                     self._finish_big(big)
+
+    def _portion_read(self, folder: _Folder, read: PortionRead) -> None:
+        self.files_new += read.new
+        self.files_changed += read.changed
+        self.files_unmodified += read.unmodified
+        self.bytes += read.bytes
+        self.rereads += read.rereads
+        self._capture.left_out += read.left_out
+        self._capture.problems += read.problems
+        folder.nodes.update(read.nodes)
+        folder.tree = read.tree
+        if read.old_tree_lost and folder.old_tree is not None:
+            self._lost.add(folder.old_tree)
+        middle = (len(read.rest) + 1) // 2
+        for names in (read.rest[:middle], read.rest[middle:]):  # so that one folder of large files employs everybody
+            if names:
+                folder.awaited += 1
+                self._rest.append((folder, Portion(folder.path, names, folder.old_tree, whole=False)))
+        for name in read.big:
+            folder.awaited += 1
+            self._again.append(_BigFile(folder, name, 1))
+        self._arrived(folder)
 
     def _file_read(self, folder: _Folder, name: str, read: FileRead) -> None:
         self.rereads += read.rereads
         if read.problem:
             self._capture.problems.append(Problem(os.path.join(folder.path, name), read.problem))
         if read.node is not None:
-            old_node = folder.old.get(encode_name(name))
-            self._count(old_node, unmodified=old_node == read.node)
+            self._count(self._old_nodes(folder).get(encode_name(name)), read.node)
             self.bytes += read.size
             folder.nodes[raw_bytes(name)] = read.node
         self._arrived(folder)
@@ -347,7 +367,7 @@ class Assembly:
             current.awaited -= 1
             if current.awaited:
                 return
-            tree = self._save_tree(encode_tree(node for _, node in sorted(current.nodes.items())))
+            tree = current.tree or self._save_tree(encode_tree(node for _, node in sorted(current.nodes.items())))
             if current.above is None:
                 self._root_tree = tree
             else:

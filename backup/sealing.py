@@ -1,58 +1,32 @@
 """The work on content: read, hash, skip what is known, compress, seal, put whole packs.
 
 A bench does jobs one after the other and knows nothing of processes: :mod:`backup.crew` runs one in each worker
-process, or a single one in its own for small runs. Neither trees, nor the index, nor the snapshot are its business; it
-hands back encoded file nodes and the records of the packs that are safely stored.
+process, or a single one in its own for small runs. Neither the index nor the snapshot is its business; it hands back
+encoded nodes, the ids of trees that were complete, and the records of the packs that are safely stored.
 """
 
-import grp
 import os
-import pwd
-import stat
 from collections import deque
-from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from typing import NamedTuple
 
-from backup.chunker import MIN_BYTES, Chunker
 from backup.claims import Claims
 from backup.crypto import MasterKey
 from backup.pack import BlobKind, FinishedPack, PackBuilder, PackRecord, blob_id
-from backup.sources.base import Xattrs
-from backup.sources.files import describe, open_path, read_xattrs
+from backup.portions import Moment, Portion, PortionReader, Surroundings, open_to_read
+from backup.sources.files import describe
 from backup.storage.base import FileKind, Storage
-from backup.tree import encode_head, encode_name, encode_owner, encode_rest, go_mode
 
-READ_ATTEMPTS = 3
-"""How often a file that changes while it is read is read, before the last result is taken and marked."""
 _PACKS_IN_FLIGHT = 2
 """Finished packs that may wait for the storage while the bench goes on."""
-
-IsKnown = Callable[[BlobKind, bytes], bool]
-"""Whether a blob is in the repository."""
-
-
-class Moment(NamedTuple):
-    """What tells that a file has not changed between two looks."""
-
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    inode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "Moment":
-        """Take it from a stat."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 @dataclass(frozen=True, slots=True)
 class ReadFiles:
-    """Job: read these files whole. Result: a :class:`FileRead` for each."""
+    """Job: read these files. Result: a :class:`~backup.portions.PortionRead` for each portion."""
 
-    paths: tuple[str, ...]
+    portions: tuple[Portion, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +48,6 @@ class SaveTrees:
 
 
 Job = ReadFiles | ReadExtent | SaveTrees
-
-
-class FileRead(NamedTuple):
-    """What became of one file."""
-
-    node: str | None
-    """The encoded node; None when the file could not be read."""
-    size: int
-    problem: str
-    """Why it is missing or not as one moment saw it; empty when all is well."""
-    rereads: int
 
 
 class ExtentRead(NamedTuple):
@@ -123,16 +86,14 @@ class Saved:
 
 
 class SealingBench:
-    """Does the jobs of one process. ``is_known`` tells which blobs the repository has already."""
+    """Does the jobs of one process."""
 
-    def __init__(
-        self, key: MasterKey, storage: Storage, polynomial: int, is_known: IsKnown, claims: Claims
-    ) -> None:
+    def __init__(self, key: MasterKey, storage: Storage, claims: Claims, surroundings: Surroundings) -> None:
         self._tally = Tally()
         self._storage = storage
-        self._is_known = is_known
+        self._is_known = surroundings.is_known
         self._claims = claims
-        self._chunker = Chunker(polynomial)
+        self._reader = PortionReader(surroundings, self._save, self._save_tree)
         self._builders = {kind: PackBuilder(key, kind) for kind in BlobKind}
         self._putter = ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="put")
         self._putting: deque[tuple[PackRecord, Future[None]]] = deque()
@@ -142,13 +103,12 @@ class SealingBench:
         """Do one job. Raises BackupError when the repository cannot take it."""
         match job:
             case ReadFiles():
-                return [self._read_file(path) for path in job.paths]
+                return self._reader.read(job.portions)
             case ReadExtent():
                 return self._read_extent(job)
             case SaveTrees():
                 for name, content in job.trees:
-                    self._add(BlobKind.TREE, name, content)
-                self._tally.tree_blobs += len(job.trees)
+                    self._save_tree(name, content)
                 return None
 
     def report(self) -> Saved:
@@ -180,6 +140,12 @@ class SealingBench:
             self._tally.data_blobs += 1
         return name
 
+    def _save_tree(self, name: bytes, content: bytes) -> None:
+        # a tree and a file may have the same bytes: they are claimed apart
+        if self._claims.claim(name[::-1]):
+            self._add(BlobKind.TREE, name, content)
+            self._tally.tree_blobs += 1
+
     def _add(self, kind: BlobKind, name: bytes, content: bytes | memoryview) -> None:
         builder = self._builders[kind]
         self._tally.bytes_stored += builder.add(name, content)
@@ -198,45 +164,7 @@ class SealingBench:
         future.result()
         self._stored.append(record)
 
-    # ---- files
-
-    def _read_file(self, path: str) -> FileRead:
-        rereads = 0
-        while True:
-            try:
-                descriptor = open_to_read(path)
-                try:
-                    before = os.fstat(descriptor)
-                    if not stat.S_ISREG(before.st_mode):
-                        return FileRead(None, 0, "it is no regular file any more", rereads)
-                    ids, size = self._read_content(descriptor, before.st_size)
-                    xattrs = read_xattrs(descriptor)
-                    after = os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                return FileRead(None, 0, describe(error), rereads)
-            unchanged = Moment.of(before) == Moment.of(after) and size == after.st_size
-            if unchanged or rereads == READ_ATTEMPTS - 1:
-                node = encode_file(os.path.basename(path), before, size, ids, xattrs)
-                return FileRead(node, size, "" if unchanged else "it changed while it was read", rereads)
-            rereads += 1
-
-    def _read_content(self, descriptor: int, expected: int) -> tuple[Sequence[bytes], int]:
-        if expected < MIN_BYTES:
-            content = os.read(descriptor, max(expected, 4096) + 1)
-            # a file that grew behind these bytes is told by its second stat; some, as in /proc, claim to be empty
-            if len(content) == expected and expected:
-                return (self._save(content),), expected
-            if not content:
-                return (), 0
-            os.lseek(descriptor, 0, os.SEEK_SET)
-        size, ids = 0, []
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            for chunk in self._chunker.chunks(file.readinto):
-                ids.append(self._save(chunk))
-                size += len(chunk)
-        return ids, size
+    # ---- big files
 
     def _read_extent(self, job: ReadExtent) -> ExtentRead:
         ids, offset = [], job.offset
@@ -255,52 +183,3 @@ class SealingBench:
         except OSError as error:
             return ExtentRead((), describe(error))
         return ExtentRead(tuple(ids), "" if same else "it changed while it was read")
-
-
-def open_to_read(path: str) -> int:
-    """Open a file without following a link, waiting for a FIFO's writer, or, where we may, touching its atime."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return open_path(path, flags | getattr(os, "O_NOATIME", 0))
-    except PermissionError:
-        return open_path(path, flags)
-
-
-def encode_file(name: str, status: os.stat_result, size: int, ids: Sequence[bytes], xattrs: Xattrs) -> str:
-    """Encode the node of a regular file; ``size`` is what was read."""
-    return encode_status(encode_name(name), "file", status, size) + encode_rest(content=ids, xattrs=xattrs)
-
-
-def encode_status(json_name: str, kind: str, status: os.stat_result, size: int = 0) -> str:
-    """Encode the head of a node from what the system says of an entry."""
-    return encode_head(
-        json_name,
-        kind,
-        go_mode(status.st_mode),
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-        _owner(status.st_uid, status.st_gid),
-        status.st_ino,
-        status.st_dev,
-        size,
-        status.st_nlink,
-    )
-
-
-@cache
-def _owner(uid: int, gid: int) -> str:
-    return encode_owner(uid, gid, _name_of_user(uid), _name_of_group(gid))
-
-
-def _name_of_user(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return ""
-
-
-def _name_of_group(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return ""

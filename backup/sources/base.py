@@ -31,8 +31,16 @@ class Enter(NamedTuple):
     xattrs: Xattrs
 
 
+class Files(NamedTuple):
+    """Regular files, each for :class:`Admission` to judge. Nobody has looked at them: whoever opens them does."""
+
+    path: str
+    """Of their directory."""
+    names: list[str]
+
+
 class Leaf(NamedTuple):
-    """An entry that is no directory. Attributes of regular files are left to whoever opens them."""
+    """An entry that is neither a directory nor a regular file."""
 
     path: str
     """Of its directory."""
@@ -46,7 +54,19 @@ class Leave(NamedTuple):
     """The innermost directory ends."""
 
 
-Step = Enter | Leaf | Leave
+Step = Enter | Files | Leaf | Leave
+
+
+class Admission(Protocol):
+    """What a source says of single files. Asked in worker processes, and so must not change."""
+
+    def takes(self, name: str, folder: int, status: os.stat_result) -> bool:
+        """Whether a file of the open ``folder`` is backed up. Raises PermissionError when this user may not read it."""
+        ...
+
+    def forgives(self, error: OSError) -> bool:
+        """Whether a file that fails so is left out, and only counted, rather than reported as a problem."""
+        ...
 
 
 class Capture(Protocol):
@@ -57,10 +77,16 @@ class Capture(Protocol):
     left_out: int
     """Entries that this user may not read, where the source was told to leave them out."""
 
+    @property
+    def admission(self) -> Admission:
+        """What to ask about regular files."""
+        ...
+
     def walk(self) -> Iterator[Step]:
         """Give every entry once. Steps outside any Enter belong to the root.
 
-        Within a directory the leaves come first, in the order of their raw names, then the directories, likewise.
+        Within a directory come first the regular files, then other leaves, then the directories, each in the order of
+        their raw names.
         """
         ...
 

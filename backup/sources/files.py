@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathspec import GitIgnoreSpec
 
 from backup.errors import SourceError
-from backup.sources.base import Enter, Leaf, Leave, Problem, Step, Xattrs
+from backup.sources.base import Enter, Files, Leaf, Leave, Problem, Step, Xattrs
 from config.jobs import FilesSource as FilesSettings
 
 CACHE_TAG = "CACHEDIR.TAG"
@@ -84,8 +84,10 @@ class FilesCapture:
     def __init__(self, source: FilesSource) -> None:
         self.problems: list[Problem] = []
         self.left_out = 0
+        self.admission = FilesAdmission(
+            source.exclude_larger_than_bytes, asks_rights=source.skip_unreadable and os.geteuid() != 0
+        )
         self._source = source
-        self._asks_rights = source.skip_unreadable and os.geteuid() != 0
 
     def walk(self) -> Iterator[Step]:
         """Give the components of the given paths as directories of their own, then all that lies below the paths."""
@@ -116,9 +118,12 @@ class FilesCapture:
             status = os.lstat(path)
             if not stat.S_ISDIR(status.st_mode):
                 folder, name = os.path.split(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield Files(folder, [name])
+                    return
                 descriptor = open_path(folder, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    yield from self._leaf(descriptor, folder, name, status)
+                    yield from self._leaf(descriptor, folder, name)
                 finally:
                     os.close(descriptor)
                 return
@@ -147,62 +152,83 @@ class FilesCapture:
             return
         try:
             status = os.fstat(descriptor)
-            names = os.listdir(descriptor)
             if not is_root:
                 yield Enter(path, os.path.basename(path), status, _list_xattrs(descriptor))
             if self._source.one_file_system and status.st_dev != device:
                 return
-            if self._source.exclude_caches and CACHE_TAG in names and _is_cache(descriptor):
-                names = [CACHE_TAG]
-            names.sort(key=os.fsencode)
-            yield from self._entries(descriptor, path, names, excludes, below)
+            files, others, folders = self._list(descriptor, path, excludes)
+            if files:
+                yield Files(path, files)
+            for name in others:
+                yield from self._leaf(descriptor, path, name)
+            below += folders
         except OSError as error:
             self._missed(path, error)
         finally:
             os.close(descriptor)
 
-    def _entries(
-        self, descriptor: int, path: str, names: Sequence[str], excludes: "Excludes", below: list[str]
-    ) -> Iterator[Step]:
+    def _list(self, folder: int, path: str, excludes: "Excludes") -> tuple[list[str], list[str], list[str]]:
+        """Sort what a folder holds into names of regular files, names of other leaves, and paths of folders.
+
+        The listing tells the types, so that nothing is looked at here: what costs is one look at each file.
+        """
+        files: list[str] = []
+        others: list[str] = []
+        folders: list[str] = []
         prefix = path.rstrip("/") + "/"
-        for name in names:
-            try:
-                status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-                is_folder = stat.S_ISDIR(status.st_mode)
-                if excludes and excludes.match(prefix + name, is_folder=is_folder):
-                    continue
-                if is_folder:
-                    below.append(prefix + name)
-                elif stat.S_ISREG(status.st_mode):
-                    if self._asks_rights and not _may_read(name, descriptor):
-                        self.left_out += 1
-                    elif not self._too_large(status):
-                        yield Leaf(path, name, status)
+        has_tag = False
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                has_tag = has_tag or name == CACHE_TAG
+                if entry.is_file(follow_symlinks=False):
+                    kind = files
                 else:
-                    yield from self._leaf(descriptor, path, name, status)
-            except OSError as error:
-                self._missed(prefix + name, error)
+                    kind = folders if entry.is_dir(follow_symlinks=False) else others
+                if not (excludes and excludes.match(prefix + name, is_folder=kind is folders)):
+                    kind.append(name)
+        if has_tag and self._source.exclude_caches and _is_cache(folder):
+            return [name for name in files if name == CACHE_TAG], [], []
+        for names in (files, others, folders):
+            names.sort(key=os.fsencode)
+        return files, others, [prefix + name for name in folders]
 
-    def _leaf(self, descriptor: int, folder: str, name: str, status: os.stat_result) -> Iterator[Step]:
-        if stat.S_ISSOCK(status.st_mode) or self._too_large(status):
-            return
-        target, xattrs = b"", _NONE
-        if not stat.S_ISREG(status.st_mode):
-            if stat.S_ISLNK(status.st_mode):
-                target = os.fsencode(os.readlink(name, dir_fd=descriptor))
+    def _leaf(self, descriptor: int, folder: str, name: str) -> Iterator[Step]:
+        try:
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            if stat.S_ISSOCK(status.st_mode):
+                return
+            if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.ESTALE, "it became something else while its folder was read")
+            target = os.fsencode(os.readlink(name, dir_fd=descriptor)) if stat.S_ISLNK(status.st_mode) else b""
             # no call takes a directory descriptor for these; the proc path does, however long the real one is
-            xattrs = _list_xattrs(f"/proc/self/fd/{descriptor}/{name}")
-        yield Leaf(folder, name, status, target, xattrs)
-
-    def _too_large(self, status: os.stat_result) -> bool:
-        limit = self._source.exclude_larger_than_bytes
-        return limit is not None and stat.S_ISREG(status.st_mode) and status.st_size > limit
+            yield Leaf(folder, name, status, target, _list_xattrs(f"/proc/self/fd/{descriptor}/{name}"))
+        except OSError as error:
+            self._missed(os.path.join(folder, name), error)
 
     def _missed(self, path: str, error: OSError) -> None:
-        if self._asks_rights and error.errno in (errno.EACCES, errno.EPERM):
+        if self.admission.forgives(error):
             self.left_out += 1
             return
         self.problems.append(Problem(path, describe(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class FilesAdmission:
+    """Leaves out what is too large and, where rights are asked for, what this user may not read."""
+
+    larger_than_bytes: int | None
+    asks_rights: bool
+
+    def takes(self, name: str, folder: int, status: os.stat_result) -> bool:
+        """Judge one file."""
+        if self.asks_rights and not _may_read(name, folder):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return self.larger_than_bytes is None or status.st_size <= self.larger_than_bytes
+
+    def forgives(self, error: OSError) -> bool:
+        """Forgive missing rights, where they are asked for."""
+        return self.asks_rights and error.errno in (errno.EACCES, errno.EPERM)
 
 
 class Excludes:

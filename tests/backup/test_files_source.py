@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backup.errors import SourceError
-from backup.sources.base import Enter, Leaf
+from backup.sources.base import Enter, Files, Leaf
 from backup.sources.files import FilesSource, open_path
 from config.jobs import FilesSource as FilesSettings
 
@@ -29,7 +29,13 @@ def seen(source: FilesSource, root: Path) -> list[str]:
     found = []
     with source.capture() as capture:
         for step in capture.walk():
-            if isinstance(step, Leaf):
+            if isinstance(step, Files):
+                folder = os.open(step.path, os.O_PATH)
+                takes = capture.admission.takes
+                taken = [name for name in step.names if takes(name, folder, os.lstat(name, dir_fd=folder))]
+                os.close(folder)
+                found += [os.path.join(step.path, name) for name in taken]
+            elif isinstance(step, Leaf):
                 found.append(os.path.join(step.path, step.name))
             elif isinstance(step, Enter):
                 found.append(step.path + "/")
@@ -123,8 +129,8 @@ def test_a_folder_that_is_swapped_for_a_link_is_a_problem_and_not_followed(tmp_p
     with FilesSource((str(tmp_path / "source"),)).capture() as capture:
         names = []
         for step in capture.walk():
-            names.append(getattr(step, "name", ""))
-            if isinstance(step, Leaf) and step.name == "c":
+            names += step.names if isinstance(step, Files) else [getattr(step, "name", "")]
+            if isinstance(step, Files) and step.names == ["c"]:
                 (tmp_path / "source" / "a" / "x").unlink()
                 (tmp_path / "source" / "a").rmdir()
                 (tmp_path / "source" / "a").symlink_to(tmp_path / "elsewhere")
@@ -136,7 +142,7 @@ def test_a_folder_that_vanishes_during_the_walk_is_a_problem(tmp_path: Path) -> 
     fill(tmp_path, "a/x", "b/", "c")
     with FilesSource((str(tmp_path),)).capture() as capture:
         for step in capture.walk():
-            if isinstance(step, Leaf) and step.name == "x":
+            if isinstance(step, Files) and step.names == ["x"]:
                 (tmp_path / "b").rmdir()
     assert [(problem.path, problem.reason) for problem in capture.problems] == [
         (str(tmp_path / "b"), "no such file or directory")
@@ -181,7 +187,7 @@ def test_a_path_longer_than_the_kernel_takes_is_opened(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_path(path + "x", os.O_RDONLY)
     with FilesSource((str(tmp_path),)).capture() as capture:
-        assert [step.name for step in capture.walk() if isinstance(step, Leaf)] == ["bottom"]
+        assert [step.names for step in capture.walk() if isinstance(step, Files)] == [["bottom"]]
     assert capture.problems == []
 
 
@@ -199,7 +205,15 @@ def test_what_this_user_may_not_read_is_a_problem_unless_it_is_to_be_left_out(tm
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "for skip in (False, True):\n"
         "    with FilesSource((sys.argv[1],), skip_unreadable=skip).capture() as capture:\n"
-        "        names = [step.name for step in capture.walk() if hasattr(step, 'linktarget')]\n"
+        "        names = []\n"
+        "        for step in capture.walk():\n"
+        "            for name in getattr(step, 'names', []):\n"
+        "                folder = os.open(step.path, os.O_PATH)\n"
+        "                try:\n"
+        "                    if capture.admission.takes(name, folder, os.lstat(name, dir_fd=folder)):\n"
+        "                        names.append(name)\n"
+        "                except PermissionError as error:\n"
+        "                    capture.left_out += capture.admission.forgives(error)\n"
         "        print(names, [p.path.rsplit('/')[-1] for p in capture.problems], capture.left_out)\n"
     )
     for folder in (tmp_path.parent, tmp_path.parent.parent):
