@@ -15,6 +15,8 @@ from backup.reader import missing_blob
 from backup.repository import Repository
 
 _TREES_AT_ONCE = 4096
+_MET_MOST = 1 << 17
+"""Ids remembered as text, about 15 MiB: a folder differs little from snapshot to snapshot, and so do its blobs."""
 
 
 def mark_reachable(
@@ -33,13 +35,16 @@ def mark_reachable(
     index = repository.index
     marks = bytearray(len(index)) if marks is None else marks
     level = [root for root in dict.fromkeys(roots) if _mark(index, marks, BlobKind.TREE, root, usable)]
+    met: set[str] = set()
     while level:
         below: list[bytes] = []
         for start in range(0, len(level), _TREES_AT_ONCE):
             for name, content in repository.load_blobs(BlobKind.TREE, level[start : start + _TREES_AT_ONCE]):
-                for kind, child in references(content, name):
+                for kind, child in references(content, name, met):
                     if _mark(index, marks, kind, child, usable) and kind is BlobKind.TREE:
                         below.append(child)
+                if len(met) > _MET_MOST:
+                    met.clear()
         level = below
     return marks
 
@@ -58,12 +63,14 @@ def _mark(index: Index, marks: bytearray, kind: BlobKind, name: bytes, usable: C
     return True
 
 
-def references(tree: bytes, name: bytes) -> Iterator[tuple[BlobKind, bytes]]:
-    """Give every blob that a tree refers to. Raises CorruptData, naming the tree."""
+def references(tree: bytes, name: bytes, met: set[str]) -> Iterator[tuple[BlobKind, bytes]]:
+    """Give every blob that a tree refers to, but for data in ``met``, where it is noted. Raises CorruptData."""
     try:
         for node in orjson.loads(tree)["nodes"] or ():
             for content in node.get("content") or ():
-                yield BlobKind.DATA, bytes.fromhex(content)
+                if content not in met:
+                    met.add(content)
+                    yield BlobKind.DATA, bytes.fromhex(content)
             if subtree := node.get("subtree"):
                 yield BlobKind.TREE, bytes.fromhex(subtree)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
