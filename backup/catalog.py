@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from backup import pack_memory, suspicions
+from backup import pack_memory, pauses, suspicions
 from backup.errors import BackupError
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL,
     started_at TEXT NOT NULL, ended_at TEXT, outcome TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
-    pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}'
+    pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}', data_at TEXT
 );
 CREATE INDEX IF NOT EXISTS runs_by_duty ON runs (kind, job, repository, id);
 CREATE TABLE IF NOT EXISTS drills (
@@ -73,6 +73,8 @@ class RunRow:
     pid: int | None
     snapshot: str
     figures: dict[str, float] = field(default_factory=dict)
+    data_at: datetime | None = None
+    """How old the data is that it saved, where that is not as old as its start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class Standing:
     last_ended_at: datetime | None
     last_outcome: str
     last_success_at: datetime | None
-    """Start of the latest run that reached its goal: the data is as old as that."""
+    """How old the newest data is that a run saved or proved: its start, or the moment of what it copied."""
     failures_in_row: int
     """Runs since then that did not reach it, interrupted ones included."""
     runs: int
@@ -209,11 +211,13 @@ class Catalog:
         now: datetime,
         snapshot: str = "",
         figures: Mapping[str, float] | None = None,
+        data_at: datetime | None = None,
     ) -> None:
-        """Record how a run ended."""
+        """Record how a run ended; ``data_at`` where the data it saved is older than its start."""
         self._write_one(
-            "UPDATE runs SET outcome = ?, message = ?, ended_at = ?, snapshot = ?, figures = ? WHERE id = ?",
-            (outcome, message, _text(now), snapshot, json.dumps(figures or {}), run),
+            "UPDATE runs SET outcome = ?, message = ?, ended_at = ?, snapshot = ?, figures = ?, data_at = ?"
+            " WHERE id = ?",
+            (outcome, message, _text(now), snapshot, json.dumps(figures or {}), data_at and _text(data_at), run),
         )
 
     def run(self, run: int) -> RunRow:
@@ -244,7 +248,7 @@ class Catalog:
             SELECT kind, job, repository, count(*) AS runs,
                 sum(outcome = 'failed') AS failures, sum(outcome = 'partial') AS partial,
                 sum(outcome = 'inconclusive') AS inconclusive, max(id) AS last,
-                max(CASE WHEN outcome IN {_SUCCESS} THEN started_at END) AS succeeded_at,
+                max(CASE WHEN outcome IN {_SUCCESS} THEN coalesce(data_at, started_at) END) AS succeeded_at,
                 max(CASE WHEN outcome IN {_SUCCESS} THEN id ELSE 0 END) AS last_good
             FROM runs GROUP BY kind, job, repository"""  # noqa: S608 - a constant of this module
         found = {}
@@ -379,7 +383,8 @@ class Catalog:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA + pack_memory.SCHEMA + suspicions.SCHEMA)
+            connection.executescript(_SCHEMA + pack_memory.SCHEMA + suspicions.SCHEMA + pauses.SCHEMA)
+            _add_new_columns(connection)
             if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
         except BaseException:
@@ -445,6 +450,16 @@ class _Transaction:
             raise self._catalog._error("writing", error) from None
 
 
+def _add_new_columns(connection: sqlite3.Connection) -> None:
+    """Bring a file of an earlier version up to date, whoever else opens it at the same time."""
+    names = "SELECT name FROM pragma_table_info('runs')"
+    if ("data_at",) not in map(tuple, connection.execute(names)):
+        connection.execute("BEGIN IMMEDIATE")
+        if ("data_at",) not in map(tuple, connection.execute(names)):
+            connection.execute("ALTER TABLE runs ADD COLUMN data_at TEXT")
+        connection.execute("COMMIT")
+
+
 def _text(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
@@ -461,7 +476,7 @@ def _run(row: sqlite3.Row) -> RunRow:
     return RunRow(
         row["id"], row["kind"], row["job"], row["repository"], _moment(row["started_at"]),
         _moment_or_none(row["ended_at"]), row["outcome"], row["message"], row["pid"], row["snapshot"],
-        json.loads(row["figures"]),
+        json.loads(row["figures"]), _moment_or_none(row["data_at"]),
     )  # fmt: skip
 
 

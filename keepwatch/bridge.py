@@ -95,7 +95,8 @@ def _judge_drill(job: JobView, now: datetime) -> Result:
         return _drill_result(job, Status.CRITICAL, f"restore drill failed: {last.message}", now, last)
     if age > duty.max_age_seconds:
         what = f"last passed drill {format_duration(age)} ago" if duty.last_success_at else "no drill passed yet"
-        return _drill_result(job, Status.CRITICAL, f"{what}, allowed {_allowed(duty)}", now, last)
+        message = f"{what}, allowed {_allowed(duty)}{f'; {job.pause}' if job.pause else ''}"
+        return _drill_result(job, Status.CRITICAL, message, now, last)
     if last and last.verdict == "INCONCLUSIVE":
         return _drill_result(job, Status.WARNING, f"restore drill inconclusive: {last.message}", now, last)
     if last and job.rto_seconds and last.rto_seconds and last.rto_seconds > job.rto_seconds:
@@ -174,5 +175,7 @@ def _allowed(duty: DutyView) -> str:
 
 
 def _reason(job: JobView) -> str:
+    if job.pause:
+        return f"; {job.pause}"
     last = job.last_backup
     return f"; last run {last.outcome}: {last.message}" if last and last.outcome != "succeeded" else ""

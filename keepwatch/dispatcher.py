@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from backup.catalog import Catalog, Standing
+from backup.pauses import Pause, Pauses
 from config.settings import Settings
 from keepwatch.duties import Duty, Facts, Key, Ledger, configured_name, due, duties_of, ledger_of
 from keepwatch.job_runner import Ended, JobRunner
@@ -31,6 +32,8 @@ class Dispatcher:
         self._stopping = False
         self._asked: list[Duty] = []
         self._standings: dict[Key, Standing] | None = None
+        self._pauses: list[Pause] | None = None
+        self._resting: frozenset[str] = frozenset()
         self.duties: list[Duty] = []
         self.reconfigure(settings)
         self._end_abandoned()
@@ -47,16 +50,18 @@ class Dispatcher:
         """Look after the runs under way and start what is due. Return whether the ledger changed."""
         changed = self.catalog.changed()
         if changed:
-            self._standings = None
+            self._standings = self._pauses = None
         ended = self._runner.poll()
         for child in ended:
             self._settle(child)
+        rested = self._resting
+        self._rest()
         self._take_requests()
         started = False
         while not self._stopping and (duty := self._next()):
             self._start(duty)
             started = True
-        return bool(ended) or started or changed
+        return bool(ended) or started or changed or rested != self._resting
 
     @property
     def running(self) -> dict[Key, Progress | None]:
@@ -85,16 +90,24 @@ class Dispatcher:
         self._runner.kill_all()
         self._end_abandoned()
 
+    def _rest(self) -> None:
+        """Let the runs of paused jobs rest, and those whose pause is over go on."""
+        if self._pauses is None:
+            self._pauses = Pauses(self.catalog).all()
+        now = self._clock()
+        self._resting = frozenset(pause.job for pause in self._pauses if pause.lasts(now))
+        self._runner.pause(self._resting)
+
     def _next(self) -> Duty | None:
         """Choose the next duty that may start: a seat is free, and nothing else is at work on the same job."""
         running = self._runner.running
         if len(running) >= self._settings.daemon.max_parallel_jobs:
             return None
-        busy_jobs = {job for _, job, _ in running if job}
+        held_jobs = {job for _, job, _ in running if job} | self._resting
         ledger = self.ledger()
         asked = [duty for duty in self._asked if not ledger.get(duty.key, Facts()).running]
         for duty in [*asked, *due(self.duties, ledger, self._clock(), self._zone)]:
-            if duty.job in busy_jobs or (duty.job and self._state.is_locked(f"job-{duty.job}")):
+            if duty.job in held_jobs or (duty.job and self._state.is_locked(f"job-{duty.job}")):
                 continue
             if duty in self._asked:
                 self._asked.remove(duty)

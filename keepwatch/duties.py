@@ -9,6 +9,8 @@ policy, verifying or pruning a repository. Rules:
   up to an hour.
 - A full backup stands in for an incremental one that comes due with it.
 - A drill needs a snapshot, a ``forget`` a backup since the last one.
+- Of a job's repositories the first is saved first, so that the others can copy what was read for it; where it would
+  come due a little later, it is brought forward.
 - Jitter is fixed by name, so that a hundred machines do not call the same storage at 02:00:00.
 """
 
@@ -26,6 +28,12 @@ _LARGEST_JITTER = timedelta(minutes=5)
 _GRACE = timedelta(minutes=5)
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 
+SHARED_WITHIN = timedelta(minutes=10)
+"""How long after its source was read a snapshot may be copied to the job's other repositories instead of reading again.
+
+Long enough for the first repository's run to end, hooks and all, and the next to get its turn; short beside any RPO
+worth a promise, since what changed meanwhile waits for the next run. Freshness counts the snapshot's own time anyway.
+"""
 BACKUPS = ("full", "incremental")
 RUN_ORDER = ("full", "incremental", "forget", "drill", "verify", "extend", "prune")
 """Who goes first when several are due: what protects, then what proves, then what tidies."""
@@ -57,7 +65,7 @@ class Facts:
     last_ended_at: datetime | None = None
     last_outcome: str | None = None
     last_success_at: datetime | None = None
-    """Start of the latest attempt that reached its goal; data is as old as that."""
+    """How old the data of the latest attempt that reached its goal is: as its start, or what it copied."""
     failures_in_row: int = 0
     running: bool = False
 
@@ -150,8 +158,25 @@ def due(duties: Sequence[Duty], ledger: Ledger, now: datetime, zone: tzinfo) -> 
             continue
         if duty.kind == "incremental" and any(c.kind == "full" and c.job == duty.job for c in chosen):
             continue
-        chosen.append(duty)
+        leader = _to_bring_forward(duty, moment, duties, ledger, now, zone)
+        chosen += [leader, duty] if leader else [duty]
     return chosen
+
+
+def _to_bring_forward(
+    duty: Duty, due_at: datetime, duties: Sequence[Duty], ledger: Ledger, now: datetime, zone: tzinfo
+) -> Duty | None:
+    """Return the same backup into the job's first repository when its own turn comes soon after ``due_at``.
+
+    Not when it had a turn since then, so nobody waits twice; and not one that failed, whose retries nobody waits for.
+    """
+    leader = next(other for other in duties if (other.kind, other.job) == (duty.kind, duty.job))
+    facts, moment = ledger.get(leader.key, NOTHING), next_due(leader, ledger, zone)
+    if duty.kind not in BACKUPS or leader is duty or facts.running or facts.failures_in_row:
+        return None
+    had_its_turn = facts.last_started_at is None or facts.last_started_at >= due_at
+    comes_soon = moment is not None and now < moment <= now + SHARED_WITHIN
+    return leader if comes_soon and not had_its_turn else None
 
 
 def _tolerated(schedule: Schedule, now: datetime, zone: tzinfo) -> timedelta:
@@ -170,7 +195,9 @@ def _latest_backup(duty: Duty, ledger: Ledger) -> datetime | None:
 
 
 def _jitter(duty: Duty, spacing: timedelta) -> timedelta:
-    share = int.from_bytes(hashlib.sha256("/".join(duty.key).encode()).digest()[:4], "big") / 2**32
+    # the repositories of a job share it, or a later one would come due before the first
+    name = f"{duty.kind}/{duty.job or duty.repository}"
+    share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
     return min(spacing / 20, _LARGEST_JITTER) * share
 
 

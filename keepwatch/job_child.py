@@ -1,7 +1,8 @@
 """One run in a process of its own: reads its order from the pipe, carries it out, writes the outcome into the ledger.
 
 Started by the daemon as ``python -m keepwatch.job_child``; not a command for people. Its standard input stays open as
-a lifeline: when it closes, the daemon is gone and the run stops.
+a lifeline: when it closes, the daemon is gone and the run stops. SIGUSR1 pauses the run and SIGUSR2 lets it go on; the
+first line of progress tells that they are understood.
 """
 
 import json
@@ -35,9 +36,16 @@ def main() -> int:
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     # `restic unlock` probes the process named in a lock with SIGHUP, which would kill a process without a handler.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    paused = _Paused()
+    signal.signal(signal.SIGUSR1, paused.pause)
+    signal.signal(signal.SIGUSR2, paused.resume)
+    progress = _Reporter()
+    progress(Progress("starting"))
     threading.Thread(target=_watch_lifeline, args=(stop,), daemon=True).start()
     _step_back()
-    ending = carry_out(order, settings, StateDirectory(state_dir), clock=now, progress=_Reporter(), stop=stop)
+    ending = carry_out(
+        order, settings, StateDirectory(state_dir), clock=now, progress=progress, stop=stop, is_paused=paused.is_paused
+    )
     return ending.exit_code
 
 
@@ -66,6 +74,22 @@ def _step_back() -> None:
     os.nice(10)
     if hasattr(psutil, "IOPRIO_CLASS_BE"):
         psutil.Process().ionice(psutil.IOPRIO_CLASS_BE, 7)
+
+
+class _Paused:
+    """What the two signals say. A plain flag: a handler must not ask for a lock that the run may hold."""
+
+    def __init__(self) -> None:
+        self._paused = False
+
+    def pause(self, *_: object) -> None:
+        self._paused = True
+
+    def resume(self, *_: object) -> None:
+        self._paused = False
+
+    def is_paused(self) -> bool:
+        return self._paused
 
 
 class _Reporter:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +47,15 @@ class _Child:
     progress: Progress | None = None
     stop_asked: float | None = None
     timed_out: bool = False
+    understands: bool = False
+    """Whether its handlers are there; before that a pause would kill it."""
+    paused_at: float | None = None
+    """Since when it rests; ``started`` moves on by each pause that is over."""
+
+    def is_over_its_limit(self, now: float) -> bool:
+        """Whether it has been at work for too long, pauses left out."""
+        at_work = (now if self.paused_at is None else self.paused_at) - self.started
+        return self.limit_seconds is not None and at_work > self.limit_seconds
 
 
 class JobRunner:
@@ -94,13 +103,27 @@ class JobRunner:
                 self._listen(child)
                 self._close(child)
                 ended.append(Ended(child.order, status, child.timed_out))
-            elif child.limit_seconds is not None and now - child.started > child.limit_seconds and not child.stop_asked:
+            elif child.is_over_its_limit(now) and not child.stop_asked:
                 child.timed_out = True
                 self._ask_to_stop(child, now)
             elif child.stop_asked and now - child.stop_asked > _KILL_AFTER_SECONDS:
                 log.warning("job child killed", extra={"job": child.order.job, "kind": child.order.kind})
                 _signal_group(child.process.pid, signal.SIGKILL)
         return ended
+
+    def pause(self, jobs: Container[str]) -> None:
+        """Let the children of these jobs rest, and all others go on. Their time limit does not count meanwhile."""
+        now = self._monotonic()
+        for child in self._children:
+            wanted, rests = child.order.job in jobs, child.paused_at is not None
+            if wanted == rests or not child.understands:
+                continue
+            child.process.send_signal(signal.SIGUSR1 if wanted else signal.SIGUSR2)
+            if child.paused_at is not None:
+                child.started += now - child.paused_at
+            child.paused_at = now if wanted else None
+            fields = {"job": child.order.job, "kind": child.order.kind}
+            log.info("run paused" if wanted else "run resumed", extra=fields)
 
     def stop_all(self) -> None:
         """Ask every child to stop cleanly; ``poll`` tells when they are gone."""
@@ -126,6 +149,7 @@ class JobRunner:
         for line in lines:
             try:
                 child.progress = Progress(**json.loads(line))
+                child.understands = True
             except (ValueError, TypeError):
                 log.warning("job child said nonsense", extra={"line": line[:200]})
 

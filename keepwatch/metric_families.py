@@ -187,6 +187,7 @@ _BACKUPS: tuple[Column[JobView], ...] = (
         "When the newest restorable state was taken.",
         lambda j: _at(j.newest_snapshot.taken_at) if j.newest_snapshot else None,
     ),
+    ("job_paused", "1 while somebody lets the job rest.", lambda j: j.pause is not None),
     ("rto_objective_seconds", "How long a restore may take.", lambda j: j.rto_seconds),
     ("rpo_objective_seconds", "How much work may be lost.", lambda j: j.rpo_seconds),
 )

@@ -1,6 +1,7 @@
 """What is to be run, and what came of it: the values that pass between daemon, job child and command line."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,8 @@ class Ending:
     exit_code: int = 0
     figures: dict[str, float] = field(default_factory=dict)
     snapshot: str = ""
+    data_at: datetime | None = None
+    """How old the saved data is, where that is older than the run: a copied snapshot's time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from backup.archiver import backup
 from backup.catalog import Catalog, DrillRow, SnapshotRow
 from backup.drill import DrillReport, Verdict, run_drill
-from backup.errors import BackupError, Interrupted, RepositoryMissing
+from backup.errors import BackupError, Interrupted
 from backup.forget import all_together, execute_forget, plan_forget
 from backup.journal import Journal
 from backup.pack_memory import PackMemory
@@ -26,7 +26,6 @@ from backup.snapshot import Snapshot
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from backup.storage.open import open_configured
-from config.jobs import JobSettings
 from config.secrets import SecretError, read_password
 from config.settings import Settings
 from config.units import format_duration, format_size
@@ -34,50 +33,14 @@ from keepwatch import hooks
 from keepwatch.errors import KeepwatchError
 from keepwatch.guarding import Guard, HeldByGuard, note_tagged, require_agreement
 from keepwatch.orders import Ending, Order, Progress
-from keepwatch.repositories import open_repository
+from keepwatch.sharing import Shared, copy_from_earlier
 from keepwatch.state import StateDirectory
 from keepwatch.verifying import portion_of, verify_and_remember
+from keepwatch.work import LOCK_WAIT, Work
 
 log = logging.getLogger(__name__)
 
-LOCK_WAIT = timedelta(minutes=5)
-"""How long a run waits for somebody else's lock on the repository."""
 _LINES_KEPT = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Everything that a kind of run needs."""
-
-    order: Order
-    settings: Settings
-    state: StateDirectory
-    catalog: Catalog
-    clock: Callable[[], datetime]
-    progress: Callable[[Progress], None]
-    stop: threading.Event
-
-    @property
-    def job(self) -> JobSettings:
-        """The job's settings."""
-        return self.settings.jobs[self.order.job]
-
-    def open(self, *, may_create: bool = False) -> Repository:
-        """Open the order's repository; make it only where none was ever seen.
-
-        A repository that was there and is gone may be an unmounted disk: a new one in its place would hide that.
-        """
-        name = self.order.repository
-        settings, seen = self.settings.repositories[name], name in self.catalog.repositories()
-        try:
-            zone = self.settings.daemon.zone
-            return open_repository(settings, clock=self.clock, zone=zone, may_create=may_create and not seen)
-        except RepositoryMissing as error:
-            if seen:
-                error.hint = (
-                    "it was there before: is its disk mounted? To begin anew on purpose, give it another name or url"
-                )
-            raise
 
 
 def carry_out(
@@ -88,9 +51,11 @@ def carry_out(
     clock: Callable[[], datetime],
     progress: Callable[[Progress], None],
     stop: threading.Event,
+    is_paused: Callable[[], bool] = lambda: False,
 ) -> Ending:
     """Do what the order says and record it; an order without a ``run_id`` gets its row here.
 
+    ``is_paused`` is asked, in the calling thread, wherever the run may pause; it waits there until it turns false.
     Raises AlreadyRunning when the same job (or repository duty) is at work elsewhere and no row was written yet.
     """
     name = f"job-{order.job}" if order.job else f"repository-{order.repository}"
@@ -101,7 +66,7 @@ def carry_out(
                 if not order.run_id:
                     run_id = catalog.start_run(*_ledger_key(order), now=clock(), pid=os.getpid())
                     order = replace(order, run_id=run_id)
-                work = Work(order, settings, state, catalog, clock, progress, stop)
+                work = Work(order, settings, state, catalog, clock, progress, stop, is_paused)
                 ending = _guarded(work)
                 _record(work, ending)
         except KeepwatchError as error:
@@ -129,13 +94,35 @@ def _guarded(work: Work) -> Ending:
 def _record(work: Work, ending: Ending) -> None:
     work.catalog.end_run(
         work.order.run_id, ending.outcome, ending.message, now=work.clock(), snapshot=ending.snapshot,
-        figures=ending.figures,
+        figures=ending.figures, data_at=ending.data_at,
     )  # fmt: skip
     fields = {"kind": work.order.kind, "job": work.order.job, "outcome": ending.outcome, "hint": ending.hint}
     log.debug("run recorded", extra=fields)
 
 
 def _backup(work: Work) -> Ending:
+    shared = copy_from_earlier(work)
+    return _read_source(work) if shared is None else _copied(work, shared)
+
+
+def _copied(work: Work, shared: Shared) -> Ending:
+    """Turn a copy into an ending: figures as of the run that read, but for what was stored here."""
+    remember(shared.target, work.order.repository, work.catalog, work.clock)
+    snapshot, report, summary = shared.snapshot, shared.report, shared.snapshot.summary
+    figures: dict[str, float] = {"bytes_added": report.bytes, "bytes_stored": report.stored_bytes}
+    message = f"copied from {shared.origin}: snapshot {snapshot.short_id}"
+    if summary:
+        message += f", {summary.total_files_processed} files, {format_size(summary.total_bytes_processed)}"
+        figures |= {
+            "files_new": summary.files_new, "files_changed": summary.files_changed,
+            "files_unmodified": summary.files_unmodified, "files_unreadable": 0,
+            "bytes_processed": summary.total_bytes_processed,
+        }  # fmt: skip
+    message += f"; {format_size(report.stored_bytes)} stored"
+    return Ending("succeeded", message, figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
+
+
+def _read_source(work: Work) -> Ending:
     job, order = work.job, work.order
     environment = {"KEEPWATCH_JOB": order.job, "KEEPWATCH_KIND": order.kind}
     with hooks.around(job.before, job.after, environment, work.stop):
@@ -155,7 +142,7 @@ def _backup(work: Work) -> Ending:
             progress=lambda p: work.progress(
                 Progress("saving", p.bytes, p.bytes_expected or 0, p.files, p.files_expected or 0)
             ),
-            stop=work.stop,
+            stop=work.stopped,
             inspect=guard.tags,
         )
     guard.record(report.snapshot_id, report.started_at)
@@ -267,7 +254,7 @@ def _drill(work: Work) -> Ending:
         plant=order.plant,
         keep_scratch=order.keep_scratch,
         lock_wait=LOCK_WAIT,
-        stop=work.stop.is_set,
+        stop=work.stopped,
         progress=lambda p: work.progress(Progress(p.phase, p.bytes, p.bytes_expected, p.files, p.files_expected)),
     )
     number = Journal(work.state.journal).append(report.evidence() | {"repository": settings.url}, now=work.clock())

@@ -189,6 +189,20 @@ class RepositoryView:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseView:
+    """A job that somebody lets rest: none of its runs begins, and one under way waits."""
+
+    author: str
+    comment: str
+    paused_at: datetime
+    until_at: datetime | None
+    """None until somebody resumes it."""
+
+    def __str__(self) -> str:
+        return f"paused by {self.author}{f': {self.comment}' if self.comment else ''}"
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """One backup job with its promises and what became of them."""
 
@@ -209,6 +223,8 @@ class JobView:
     newest_snapshot: SnapshotView | None
     suspicions: tuple[SuspicionView, ...] = ()
     """Snapshots that wait for somebody's agreement, oldest first."""
+    pause: PauseView | None = None
+    """Who lets it rest, while somebody does."""
 
 
 @dataclass(frozen=True, slots=True)

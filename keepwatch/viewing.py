@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from backup.catalog import Catalog, DrillRow, RunRow, SnapshotRow, Standing
 from backup.pack_memory import Reading, readings
+from backup.pauses import Pause, Pauses
 from backup.suspicions import Suspicion, Suspicions
 from config.jobs import JobSettings
 from config.settings import Settings
@@ -23,6 +24,7 @@ from keepwatch.view import (
     DrillView,
     DutyView,
     JobView,
+    PauseView,
     ReadingView,
     RepositoryView,
     RunView,
@@ -64,6 +66,7 @@ class BackupPart:
     repositories: tuple[RepositoryView, ...] = ()
     readings: Mapping[str, Reading] = field(default_factory=dict)
     suspicions: tuple[Suspicion, ...] = ()
+    pauses: tuple[Pause, ...] = ()
     configured: Mapping[str, datetime] = field(default_factory=dict)
     duties: tuple[Duty, ...] = ()
     running: Mapping[Key, Progress | None] = field(default_factory=dict)
@@ -138,6 +141,7 @@ def read_backups(
         repositories=tuple(repositories),
         readings=readings(catalog),
         suspicions=tuple(Suspicions(catalog).pending()),
+        pauses=tuple(Pauses(catalog).all()),
         configured=catalog.configured_at(),
         duties=duties,
         running=dict(running),
@@ -205,6 +209,7 @@ def _job(
     ended = [run for run in part.last_runs if run.job == name]
     last_backup = next((run for run in ended if run.kind in BACKUPS), None)
     last_drill = part.last_drills.get(name)
+    pause = next((pause for pause in part.pauses if pause.job == name and pause.lasts(now)), None)
     return JobView(
         name=name,
         source=f"{job.source.type}: {' '.join(str(path) for path in job.source.paths)}",
@@ -225,6 +230,7 @@ def _job(
         suspicions=tuple(
             SuspicionView(s.snapshot, s.repository, s.taken_at, s.reasons) for s in part.suspicions if s.job == name
         ),
+        pause=PauseView(pause.author, pause.comment, pause.paused_at, pause.until_at) if pause else None,
     )
 
 

@@ -22,6 +22,7 @@ from keepwatch.cli import (
     daemon_command,
     drills,
     keys,
+    pausing,
     repository,
     restores,
     status,
@@ -44,7 +45,7 @@ _WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__nam
 """Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
 
 for module in (
-    daemon_command, status, alerts, agreement, backups, restores, drills, repository, contents, copies, keys
+    daemon_command, status, alerts, agreement, backups, pausing, restores, drills, repository, contents, copies, keys
 ):  # fmt: skip
     module.register(app)
 app.add_typer(configure.app, name="config")

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from backup.catalog import Catalog
+from backup.pauses import Pauses
 from keepwatch.cli.options import (
     ConfigOption,
     JsonOption,
@@ -25,6 +27,7 @@ from keepwatch.runs import carry_out
 JobsArgument = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Which jobs; all by default.")]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Let the running daemon do it.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+_LOOK_EVERY_SECONDS = 1.0
 _CODES = (
     "0 done; 1 failed; 2 usage or configuration; 3 partial; 10 no repository; 11 locked; 12 wrong password;"
     " 130 interrupted"
@@ -55,14 +58,36 @@ def stop_on_signal() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+class _PausedByRow:
+    """Tells whether somebody lets the job rest, by the same rows that the daemon goes by."""
+
+    def __init__(self, catalog: Catalog, job: str) -> None:
+        self._pauses = Pauses(catalog)
+        self._job = job
+        self._asked = float("-inf")
+        self._paused = False
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._asked >= _LOOK_EVERY_SECONDS:
+            self._asked, before = time.monotonic(), self._paused
+            pause = self._pauses.lasting(now()).get(self._job)
+            self._paused = pause is not None
+            if pause and not before:
+                note(f"{self._job} is {pause}; it waits for `keepwatch resume {self._job}`")
+        return self._paused
+
+
 def run_orders(setup: Setup, orders: list[Order], *, quiet: bool, as_json: bool) -> int:
     """Carry the orders out one after the other and return the worst exit status."""
     endings: list[tuple[Order, Ending]] = []
-    with stop_on_signal() as stop:
+    with stop_on_signal() as stop, Catalog(setup.state.backup_db) as catalog:
         for order in orders:
             printer = ProgressPrinter(as_json=as_json, quiet=quiet)
             try:
-                ending = carry_out(order, setup.settings, setup.state, clock=now, progress=printer, stop=stop)
+                ending = carry_out(
+                    order, setup.settings, setup.state, clock=now, progress=printer, stop=stop,
+                    is_paused=_PausedByRow(catalog, order.job),
+                )  # fmt: skip
             finally:
                 printer.close()
             endings.append((order, ending))

@@ -104,9 +104,10 @@ def _print_view(view: View) -> None:
                 f"{drill.verdict} {ago(drill.ended_at, view.made_at)}" if drill else "never drilled",
                 format_duration(drill.rto_seconds) if drill and drill.rto_seconds is not None else "-",
                 format_duration(job.rto_seconds) if job.rto_seconds else "-",
+                str(job.pause or ""),
             )
         )
-    print_table(("JOBS", "saved", "RPO", "drill", "measured RTO", "RTO"), jobs, empty="no jobs")
+    print_table(("JOBS", "saved", "RPO", "drill", "measured RTO", "RTO", ""), jobs, empty="no jobs")
     checks = [(check.check, check.entity, check.status.label) for check in view.checks]
     print_table(("CHECKS", "entity", "status"), checks, empty="no check has run yet")
 

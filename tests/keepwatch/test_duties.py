@@ -136,3 +136,43 @@ def test_the_tolerated_age_is_the_promised_rpo_or_two_turns(rpo, expected):
     duties = duties_of(settings(rpo=rpo), NOW, UTC)
     assert next(d for d in duties if d.kind == "incremental").max_age == expected
     assert next(d for d in duties if d.kind == "full").max_age == timedelta(days=14, minutes=5)
+
+
+BOTH = duties_of(settings(repositories=["local", "offsite"]), NOW, UTC)
+
+
+def saved(local, offsite, kind="incremental", outcome="succeeded"):
+    """A ledger in which both repositories had their full backup, and the last of a kind at these moments."""
+    ledger = {("full", "docs", name): done(NOW - 2 * 24 * HOUR) for name in ("local", "offsite")}
+    ledger[kind, "docs", "local"] = done(local, outcome)
+    ledger[kind, "docs", "offsite"] = done(offsite)
+    return ledger
+
+
+def backups(ledger, now):
+    return [d.repository for d in due(BOTH, ledger, now, UTC) if d.kind == "incremental"]
+
+
+def test_of_several_repositories_the_first_one_is_saved_first():
+    assert [d.repository for d in due(BOTH, {}, NOW, UTC)] == ["local", "offsite"]
+    ledger = saved(NOW - 2 * HOUR, NOW - 2 * HOUR)
+    assert backups(ledger, NOW) == ["local", "offsite"]
+    by_name = {d.repository: next_due(d, ledger, UTC) for d in BOTH if d.kind == "incremental"}
+    assert by_name["local"] == by_name["offsite"], "no jitter between those that share a read"
+
+
+def test_a_first_repository_that_is_due_a_little_later_is_brought_forward_once():
+    ledger = saved(NOW - timedelta(minutes=58), NOW - timedelta(minutes=59))  # the first one had to be tried again
+    local, offsite = (d for d in BOTH if d.kind == "incremental")
+    moment = next_due(offsite, ledger, UTC)
+    assert moment < next_due(local, ledger, UTC)
+    assert backups(ledger, moment) == ["local", "offsite"]
+    assert backups(ledger | {local.key: done(moment)}, moment) == ["offsite"], "it had its turn"
+    failed = replace(ledger[local.key], failures_in_row=2, last_outcome="failed", last_ended_at=moment)
+    assert backups(ledger | {local.key: failed}, moment) == ["offsite"], "nobody waits for one that fails"
+
+
+def test_a_first_repository_whose_turn_is_far_off_is_not_brought_forward():
+    ledger = saved(NOW - timedelta(minutes=40), NOW - timedelta(minutes=59))
+    moment = next_due(next(d for d in BOTH if d.key == ("incremental", "docs", "offsite")), ledger, UTC)
+    assert backups(ledger, moment) == ["offsite"]
