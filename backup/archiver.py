@@ -92,8 +92,9 @@ def backup(
     SourceError when nothing at all could be read, RepositoryLocked, StorageError.
     """
     started_at = clock()
-    with repository.lock(retry_for=lock_wait), source.capture() as capture, closing(Claims()) as claims:
-        index = repository.load_index()
+    lock = repository.lock(retry_for=lock_wait, load_index=True)
+    with lock, source.capture() as capture, closing(Claims()) as claims:
+        index = repository.index
         parent = parent or _latest(repository.snapshots(), host, source.paths)
         missing = _missing_packs(repository) if full else frozenset[int]()
         is_known = _known(index, missing)

@@ -163,7 +163,7 @@ class Crew(Generic[JobT]):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("fork")
-        gc.freeze()  # objects that the collector never touches stay shared; collecting before takes 44 ms and frees little
+        gc.freeze()  # objects that the collector never touches stay shared; collecting first costs 44 ms, frees little
         try:
             for number in range(self._limit):
                 ours, theirs = context.Pipe()

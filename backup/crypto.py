@@ -19,6 +19,7 @@ from backup.storage.base import Buffer
 IV_BYTES: Final = 16
 MAC_BYTES: Final = 16
 OVERHEAD_BYTES: Final = IV_BYTES + MAC_BYTES
+_NO_IV: Final = bytes(IV_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,12 @@ class Sealer:
     def open(self, sealed: Buffer) -> bytes:
         """Prove the MAC, then decrypt. Raises CorruptData when a bit differs or the key is another one."""
         view = memoryview(sealed)
-        iv = bytes(view[:IV_BYTES])
-        if len(view) < OVERHEAD_BYTES or not any(iv):
+        iv = view[:IV_BYTES].tobytes()
+        if len(view) < OVERHEAD_BYTES or iv == _NO_IV:
             raise CorruptData(f"could not decrypt {len(view)} bytes: too short or without an initialization vector")
         ciphertext = view[IV_BYTES:-MAC_BYTES]
         try:
-            Poly1305.verify_tag(self._r + self._block.update(iv), ciphertext, bytes(view[-MAC_BYTES:]))
+            Poly1305.verify_tag(self._r + self._block.update(iv), ciphertext, view[-MAC_BYTES:].tobytes())
         except InvalidSignature:
             raise CorruptData(f"could not decrypt {len(view)} bytes: authentication code does not match") from None
         self._counter.reset_nonce(iv)

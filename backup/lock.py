@@ -257,13 +257,24 @@ class Lock:
         self.release()
 
 
-def acquire(table: LockTable, owner: Owner, *, exclusive: bool, retry_for: timedelta = timedelta(0)) -> Lock:
-    """Take a lock, asking again for ``retry_for`` while somebody else's is in the way. Raises RepositoryLocked."""
+def acquire(
+    table: LockTable,
+    owner: Owner,
+    *,
+    exclusive: bool,
+    retry_for: timedelta = timedelta(0),
+    meanwhile: Callable[[], object] = lambda: None,
+) -> Lock:
+    """Take a lock, asking again for ``retry_for`` while somebody else's is in the way. Raises RepositoryLocked.
+
+    ``meanwhile`` is called when the lock's file is stored and others are being waited for: by then nobody new can begin
+    what the lock excludes, and whoever began before is seen afterwards, when the lock is given up and this raises.
+    """
     _survive_hangup()
     give_up_at = time.monotonic() + retry_for.total_seconds()
     while True:
         try:
-            return _acquire_once(table, owner, exclusive=exclusive)
+            return _acquire_once(table, owner, meanwhile, exclusive=exclusive)
         except RepositoryLocked:
             left = give_up_at - time.monotonic()
             if left <= 0:
@@ -271,11 +282,13 @@ def acquire(table: LockTable, owner: Owner, *, exclusive: bool, retry_for: timed
             time.sleep(min(left, table.timing.retry_every.total_seconds()))
 
 
-def _acquire_once(table: LockTable, owner: Owner, *, exclusive: bool) -> Lock:
+def _acquire_once(table: LockTable, owner: Owner, meanwhile: Callable[[], object], *, exclusive: bool) -> Lock:
     table.refuse_conflicts(exclusive=exclusive)
     held = table.write(owner, exclusive=exclusive)
     try:
-        time.sleep(table.timing.settle.total_seconds())
+        settled = time.monotonic() + table.timing.settle.total_seconds()
+        meanwhile()
+        time.sleep(max(0.0, settled - time.monotonic()))
         table.refuse_conflicts(exclusive=exclusive, mine=held.name)
     except BaseException:
         table.remove(held.name)

@@ -214,7 +214,7 @@ class PackBuilder:
         self._clear()
 
     def _clear(self) -> None:
-        self._entries: list[BlobEntry] = []
+        self._header = bytearray()
         self._buffers: list[bytes] = []
         self._hash = hashlib.sha256()
         self.size = 0
@@ -223,12 +223,12 @@ class PackBuilder:
     @property
     def count(self) -> int:
         """Blobs so far."""
-        return len(self._entries)
+        return len(self._buffers)
 
     @property
     def full(self) -> bool:
         """Whether the pack has reached its target size, or its header the most it may have."""
-        return self.size >= self._target_bytes or len(self._entries) >= HEADER_MOST_BYTES // _COMPRESSED.size - 1
+        return self.size >= self._target_bytes or len(self._header) >= HEADER_MOST_BYTES - 2 * _COMPRESSED.size
 
     def add(self, name: bytes, plaintext: Buffer) -> int:
         """Compress, seal and prove one blob; gives its sealed bytes.
@@ -246,16 +246,20 @@ class PackBuilder:
         self._append(name, sealed, uncompressed_length)
 
     def _append(self, name: bytes, sealed: bytes, uncompressed_length: int) -> None:
-        self._entries.append(BlobEntry(self.kind, name, self.size, len(sealed), uncompressed_length))
+        length = len(sealed)
+        if uncompressed_length:
+            self._header += _COMPRESSED.pack(_COMPRESSED_TYPE + self.kind, length, uncompressed_length, name)
+        else:
+            self._header += _PLAIN.pack(self.kind, length, name)
         self._buffers.append(sealed)
         self._hash.update(sealed)
-        self.size += len(sealed)
+        self.size += length
 
     def finish(self) -> FinishedPack:
         """Close the pack and begin an empty one. Raises ValueError when there is no blob."""
-        if not self._entries:
+        if not self._buffers:
             raise ValueError("a pack without blobs")
-        header = format_header(self._entries)
+        header = bytes(self._header)
         sealed = self._codec.seal_header(header)
         end = _LENGTH.pack(len(sealed))
         self._hash.update(sealed)

@@ -75,6 +75,7 @@ class Repository:
         self._reader = BlobReader(storage, self.key)
         self._lock: locks.Lock | None = None
         self._index_loaded = False
+        self._index_names: set[str] = set()
         self._builders: dict[BlobKind, PackBuilder] = {}
         self._building: set[tuple[BlobKind, bytes]] = set()
         self._oldest_pending_at: datetime | None = None
@@ -148,16 +149,34 @@ class Repository:
 
     # ---- locking
 
-    def lock(self, *, exclusive: bool = False, retry_for: timedelta = timedelta(0)) -> locks.Lock:
+    def lock(
+        self, *, exclusive: bool = False, retry_for: timedelta = timedelta(0), load_index: bool = False
+    ) -> locks.Lock:
         """Take a lock and hold it until released; writes check it. Raises RepositoryLocked.
 
-        Load the index afterwards: what was loaded before may name packs that somebody has pruned since.
+        Load the index afterwards: what was loaded before may name packs that somebody has pruned since. ``load_index``
+        does it in the pause that taking a lock demands, for which it would otherwise sleep; then also raises as
+        `load_index` does.
         """
         if self._lock is not None and self._lock.held:
             raise RuntimeError("the repository is locked by this object already")
-        self._lock = locks.acquire(self.lock_table(), self.owner, exclusive=exclusive, retry_for=retry_for)
-        self._index_loaded = False
+        self._lock = locks.acquire(
+            self.lock_table(), self.owner, exclusive=exclusive, retry_for=retry_for,
+            meanwhile=self.load_index if load_index else lambda: None,
+        )  # fmt: skip
+        if load_index:
+            try:
+                self._reload_changed_index()
+            except BaseException:
+                self._lock.release()
+                raise
+        self._index_loaded = load_index
         return self._lock
+
+    def _reload_changed_index(self) -> None:
+        """Where storing our lock took long, a whole prune may have fitted between the first look and the second."""
+        if self._index_names != {file.name for file in self.storage.list(FileKind.INDEX)}:
+            self.load_index()
 
     def lock_table(self) -> locks.LockTable:
         """Give the table of all locks, for listing and for `plan_unlock`."""
@@ -260,6 +279,7 @@ class Repository:
             raise BackupError("refused to load the index before what was added is flushed")
         index = Index()
         files = list(self.storage.list(FileKind.INDEX))
+        self._index_names = {file.name for file in files}
         index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
         for file in files:
             try:

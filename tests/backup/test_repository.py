@@ -2,9 +2,11 @@
 
 import os
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from backup import lock as locks
 from backup.crypto import Sealer
 from backup.errors import (
     BackupError,
@@ -17,6 +19,7 @@ from backup.errors import (
     UnsupportedRepository,
     WrongPassword,
 )
+from backup.index import Index
 from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id, format_header
 from backup.reader import BlobReader
 from backup.repository import Repository
@@ -349,3 +352,33 @@ def test_a_slow_lock_can_be_waited_for(repository: Repository, memory: MemorySto
         repository.lock(retry_for=timedelta(milliseconds=10))
     with repository.lock(retry_for=timedelta(milliseconds=10)):
         assert len(names(memory, FileKind.LOCK)) == 1
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_an_index_that_changed_while_the_lock_was_taken_is_loaded_again(
+    repository: Repository, memory: MemoryStorage, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, changes: bool
+) -> None:
+    ours, theirs, take = repository, reopen(memory, clock), locks.acquire
+    real, loads = ours.load_index, []
+
+    def take_slowly(*arguments: Any, **named: Any) -> locks.Lock:
+        lock = take(*arguments, **named)
+        if changes:
+            monkeypatch.setattr(locks, "acquire", take)
+            with theirs.lock():
+                theirs.load_index()
+                theirs.save_blob(BlobKind.DATA, b"new")
+                theirs.flush()
+        return lock
+
+    def load_index(**named: Any) -> Index:
+        loads.append(1)
+        return real(**named)
+
+    monkeypatch.setattr(locks, "acquire", take_slowly)
+    monkeypatch.setattr(ours, "load_index", load_index)
+    with ours.lock(load_index=True):
+        assert ours.index.contains(BlobKind.DATA, blob_id(b"new")) is changes
+        assert len(loads) == 1 + changes
+        ours.save_blob(BlobKind.DATA, b"ours")
+        ours.flush()
