@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from config.loading import load
-from keepwatch.cli.app import app
+from keepwatch.cli.app import make_app
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -61,7 +61,7 @@ def test_the_example_settings_are_good(tmp_path: Path) -> None:
 
 
 def help_of(*command: str) -> str:
-    done = CliRunner().invoke(app, [*command, "--help"])
+    done = CliRunner().invoke(make_app(), [*command, "--help"])
     assert done.exit_code == 0, (command, done.output)
     return done.output
 

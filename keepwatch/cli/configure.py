@@ -25,6 +25,11 @@ app = typer.Typer(help="Begin, check, show and describe the configuration.", no_
 _CODES = "0 done; 2 usage or configuration"
 
 
+def register(root: typer.Typer) -> None:
+    """Add the commands."""
+    root.add_typer(app, name="config")
+
+
 @app.command(epilog=exit_status("keepwatch config init --output /etc/keepwatch/keepwatch.toml", _CODES))
 def init(
     output: Annotated[

@@ -1,0 +1,30 @@
+import subprocess
+import sys
+from importlib import import_module
+
+import typer
+import typer.main
+
+from keepwatch.cli.app import COMMANDS, make_app
+
+
+def test_each_module_registers_the_commands_that_the_table_says():
+    for module, names in COMMANDS.items():
+        app = typer.Typer()
+        app.callback()(lambda: None)
+        import_module(f"keepwatch.cli.{module}").register(app)
+        assert set(typer.main.get_command(app).commands) == set(names), module
+
+
+def test_the_help_lists_every_command():
+    known = {name for names in COMMANDS.values() for name in names}
+    assert set(typer.main.get_command(make_app()).commands) == known
+    assert set(typer.main.get_command(make_app("nonsense")).commands) == known
+
+
+def test_a_command_does_not_pay_for_the_others():
+    script = "import sys; from keepwatch.cli.app import make_app; make_app('silence'); print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "keepwatch.cli.alerts" in loaded
+    assert not {"keepwatch.cli.backups", "backup.archiver", "monitor.build"} & loaded
