@@ -1,14 +1,15 @@
 """The backup engine against restic: the same work, in turn, on the same machine.
 
 ``make bench`` or ``python -m tests.benchmarks.engine [--size quick|standard|full] [--only WORK ...] [--json FILE]``.
-Makes the trees of :mod:`tests.benchmarks.trees`, then lets the two programs of :mod:`tests.benchmarks.programs` do each
-work in pairs, changing who goes first, and prints for each work the medians and, of the pairs, the ratio of wall times
-with its spread. The page cache is left warm for both, as it is after the trees were made; dirty pages are written out
-before each run, so that nobody pays for the other's. Small files are restored into one new folder after the other, and
-none is removed in between: ext4 avoids inodes that were freed in the last seconds, and searching for others makes the
-creation of a file several times slower for whoever comes next. What the first pair restores is compared with the
-source, and restic checks what it pruned. Exits with 1 when a target is missed, unless the size is ``quick``, whose runs
-are so short that starting the programs weighs more than the work.
+Makes the trees of :mod:`tests.benchmarks.trees`, then lets the two programs of :mod:`tests.benchmarks.programs` do
+each work in pairs, changing who goes first (some of it for an S3 server on this machine, too: rclone's), and prints
+for each work the medians and, of the pairs, the ratio of wall times with its spread. The page cache is left warm for
+both, as it is after the trees were made; dirty pages are written out before each run, so that nobody pays for the
+other's. Small files are restored into one new folder after the other, and none is removed in between: ext4 avoids
+inodes that were freed in the last seconds, and searching for others makes the creation of a file several times slower
+for whoever comes next. What the first pair restores is compared with the source, and restic checks what it pruned.
+Exits with 1 when a target is missed, unless the size is ``quick``, whose runs are so short that starting the programs
+weighs more than the work.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Final
 
 import psutil
 
+from tests.backup.s3_servers import BUCKET, S3Server, rclone_server
 from tests.benchmarks import trees
 from tests.benchmarks.measuring import Command, Figures, measure
 from tests.benchmarks.programs import Keepwatch, Program, Restic, World, Worlds, remove
@@ -63,6 +65,9 @@ TARGETS: Final = {
     "restore small": 0.8,
     "verify": 0.7,
     "forget and prune": 0.6,
+    "S3 first big": 1.0,
+    "S3 first small": 1.0,
+    "S3 restore big": 1.0,
     "first many": 0.5,
     "unchanged many": 0.25,
 }
@@ -83,7 +88,7 @@ class Result:
         return sorted(mine.wall_seconds / theirs.wall_seconds for mine, theirs in pairs)
 
     def median(self, program: str, figure: str) -> float:
-        return statistics.median(getattr(run, figure) for run in self.runs[program])
+        return float(statistics.median(getattr(run, figure) for run in self.runs[program]))
 
     def most_pss(self, program: str) -> int:
         return max(run.pss_bytes for run in self.runs[program])
@@ -109,7 +114,7 @@ class Bench:
     def run(self) -> None:
         """Do every wanted work. Raises CommandFailed."""
         if self._wants("first big", "restore big", "first small", "unchanged small", "restore small", "after touch 1",
-                       "verify"):  # fmt: skip
+                       "verify", "S3 first big", "S3 first small", "S3 restore big"):  # fmt: skip
             self._say(f"making the trees: {self._size.big_mib} MiB big, {self._size.small} small")
             trees.make(self._trees, big_mib=self._size.big_mib, small=self._size.small)
         for tree in ("big", "small"):
@@ -118,6 +123,7 @@ class Bench:
             self._restore(f"restore {tree}", f"first {tree}", with_copy=tree == "small")
         self._touch_and_verify()
         self._forget_and_prune()
+        self._on_s3()
         if self._size.many and self._wants("first many", "unchanged many"):
             self._say(f"making a tree of {self._size.many} small files")
             trees.make(self._directory / "many", big_mib=0, small=self._size.many)
@@ -216,6 +222,32 @@ class Bench:
 
         self._compete(key, prepare, after)
 
+    def _on_s3(self) -> None:
+        """First backups to the same S3 server, and the way back."""
+        if not self._wants("S3 first big", "S3 first small", "S3 restore big"):
+            return
+        place = self._directory / "s3"
+        for key in ("S3 first big", "S3 first small"):
+            for pair in range(self._size.pairs):
+                for program in self._programs:
+                    self._worlds.lay_out(place / "objects" / BUCKET / _prefix(key, program, pair))
+        with rclone_server(place) as server:
+            self._first_on_s3("S3 first big", self._trees / "big", server, needed_by="S3 restore big")
+            self._first_on_s3("S3 first small", self._trees / "small", server)
+            self._restore("S3 restore big", "S3 first big", with_copy=False)
+
+    def _first_on_s3(self, key: str, source: Path, server: S3Server, needed_by: str = "") -> None:
+        def prepare(program: Program, pair: int) -> list[Command]:
+            world = self._worlds.remote(program, _prefix(key, program, 0), source, server, _prefix(key, program, pair))
+            self._kept[key, program.name] = world
+            return program.backup(world)
+
+        if self._wants(key):
+            self._compete(key, prepare)
+        elif self._wants(needed_by):
+            for program in self._programs:
+                self._do(prepare(program, 0))
+
     # ---- measuring
 
     def _wants(self, *keys: str) -> bool:
@@ -246,6 +278,10 @@ class Bench:
     @staticmethod
     def _say(line: str) -> None:
         sys.stderr.write(line + "\n")
+
+
+def _prefix(key: str, program: Program, pair: int) -> str:
+    return f"{program.name}-{key.replace(' ', '-')}-{pair}"
 
 
 def judge(key: str, result: Result) -> list[tuple[str, float, float]]:

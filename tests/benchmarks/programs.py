@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final, Protocol
 
+from tests.backup.s3_servers import S3Server
 from tests.benchmarks.measuring import Command
 
 PASSWORD: Final = "correct horse"
@@ -166,20 +167,28 @@ class Worlds:
             _copy(world.directory / "cache", made.directory / "cache")
         return made
 
-    def remote(self, program: Program, name: str, source: Path, url: str, secrets: dict[str, str]) -> World:
-        """Make a world whose repository is to be made by the program at ``url``."""
-        world = World(self._clear(program, name), source, url, tuple(secrets.items()))
-        world.password_file.write_text(PASSWORD + "\n", encoding="utf-8")
-        program.prepare(world)
+    def lay_out(self, place: Path) -> None:
+        """Lay an empty repository out in a folder that a server is to serve: before it starts, as it caches folders."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _copy(self._empty_repository(), place)
+
+    def remote(self, program: Program, name: str, source: Path, server: S3Server, prefix: str) -> World:
+        """Make a world whose repository is on an S3 server, laid out before."""
+        world = World(self._clear(program, name), source, server.url(prefix), tuple(server.environment.items()))
+        self._furnish(program, world)
         return world
 
     def _make(self, program: Program, name: str, source: Path, fill: Callable[[Path], None]) -> World:
         world = World(self._clear(program, name), source)
         fill(world.directory / "repository")
+        self._furnish(program, world)
+        return world
+
+    @staticmethod
+    def _furnish(program: Program, world: World) -> None:
         world.password_file.write_text(PASSWORD + "\n", encoding="utf-8")
         world.password_file.chmod(0o600)
         program.prepare(world)
-        return world
 
     def _clear(self, program: Program, name: str) -> Path:
         directory = self._directory / program.name / name
