@@ -194,7 +194,8 @@ def restic_at_work(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
     try:
         deadline, pause = time.monotonic() + 60, threading.Event()
-        while not any((tmp_path / "repository/locks").iterdir()):
+        # restic writes it under another name first, and that is no lock yet
+        while not any(len(lock.name) == 64 for lock in (tmp_path / "repository/locks").iterdir()):
             assert time.monotonic() < deadline, "restic took no lock"
             pause.wait(0.02)
         yield process
