@@ -9,6 +9,7 @@ restic:restic:reads what keepwatch wrote, and writes what keepwatch must read
 promtool:prometheus:checks /metrics and runs the alert rules against their cases
 systemd-analyze:systemd:checks the service unit
 chromium:chromium:looks at the page as a reader would
+btrfs:btrfs-progs:makes a file system whose snapshots the hooks take, where the kernel has it and root asks
 '
 
 packages='' reasons=''

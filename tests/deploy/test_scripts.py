@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("restic", "promtool", "systemd-analyze", "chromium")
+TOOLS = ("restic", "promtool", "systemd-analyze", "chromium", "btrfs")
 APT = 'echo "$@" >> "{log}"; touch "{marker}"'
 LACKS_ENSUREPIP = """case "$*" in
   "-m venv"*) echo "$@" >> "{log}" ;;
@@ -101,7 +101,7 @@ def test_root_gets_exactly_what_is_missing_and_no_service_is_started(machine: Pa
     assert code == 0, output
     assert log(machine).splitlines() == [
         "update -qq policy: 101",
-        "install -qq -y --no-install-recommends prometheus chromium policy: 101",
+        "install -qq -y --no-install-recommends prometheus chromium btrfs-progs policy: 101",
         "systemctl disable --quiet prometheus.service",
     ]
     assert not policy.exists()
