@@ -140,7 +140,8 @@ runbook = "file-descriptors"
 def text(state_dir: Path) -> str:
     """Return the default as TOML text for a state directory."""
     anchored = _as_pattern(state_dir)
-    left_out = (f"{REPOSITORY}/", f"{SCRATCH}/", f"{LOCKS}/", PASSWORD_FILE, "*.lock", "*.db", "*.db-wal", "*.db-shm")
+    files = ("*.lock", "*.db", "*.db-wal", "*.db-shm", "*.reserve")
+    left_out = (f"{REPOSITORY}/", f"{SCRATCH}/", f"{LOCKS}/", PASSWORD_FILE, *files)
     values = {
         "@repository@": str(state_dir / REPOSITORY),
         "@password_file@": str(state_dir / PASSWORD_FILE),

@@ -105,6 +105,7 @@ def test_the_embedded_default_leaves_out_what_changes_under_it_and_what_opens_it
     exclude = load(None, environ={}, machine=MACHINE).jobs["system"].source.exclude
     assert {name.removeprefix("/var/lib/keepwatch/") for name in exclude} == {
         "repository/", "scratch/", "locks/", "repository.password", "*.lock", "*.db", "*.db-wal", "*.db-shm",
+        "*.reserve",
     }  # fmt: skip
 
 
