@@ -104,9 +104,9 @@ def agree(
     pending = suspicions.pending(job=job)
     found = [s for s in pending if snapshot is None or s.snapshot.startswith(snapshot)]
     if not found:
-        what = f"no suspicious snapshot {snapshot} of {job}" if snapshot else f"nothing about {job} is suspicious"
+        what = f"suspicious snapshot {snapshot}" if snapshot else "suspicious snapshot"
         known = ", ".join(s.snapshot[:8] for s in pending) or "none"
-        raise UsageError(f"{what} waits for agreement", hint=f"waiting: {known}")
+        raise UsageError(f"no {what} of {job} waits for agreement", hint=f"waiting: {known}")
     suspicions.agree(found, author, comment.strip(), clock())
     return found
 
