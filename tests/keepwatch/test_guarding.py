@@ -141,7 +141,7 @@ def test_one_of_several_can_be_agreed_to_by_its_id(office: Guarded) -> None:
                                                                        [first.snapshot])  # fmt: skip
         agree(catalog, "documents", first.snapshot[:10], "weber", "why", office.clock)
         assert first.snapshot not in [s.snapshot for s in Suspicions(catalog).pending()]
-        with pytest.raises(UsageError, match="nothing about ledger is suspicious"):
+        with pytest.raises(UsageError, match="no suspicious snapshot of ledger waits"):
             agree(catalog, "ledger", None, "weber", "why", office.clock)
 
 
