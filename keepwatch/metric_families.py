@@ -10,16 +10,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-
 from keepwatch.view import CheckView, DutyView, JobView, RepositoryView, RunView, View
+from monitor.exposition import Kind as FamilyKind
+from monitor.exposition import family, label_text
 from monitor.suppress import Kind
 
 BACKUP_KINDS = ("full", "incremental")
 FIRING_STATES = ("firing", "recovering")
 FILE_STATES = ("new", "changed", "unmodified", "unreadable")
 
-Build = Callable[[View], Iterable[Metric]]
+Build = Callable[[View], Iterable[str]]
+"""From the view to families, as text."""
 Row = tuple[Sequence[str], float | None]
 """Label values and a value; None where nothing is known, which exports nothing."""
 Owner = tuple[tuple[str, ...], datetime | None, Sequence[DutyView]]
@@ -29,25 +30,25 @@ Column = tuple[str, str, Callable[[T], float | None]]
 """One family over many things: name, documentation, how to get the value."""
 
 
-def gauge(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
-    """Make a gauge family. Of two rows with equal labels the larger value stays."""
-    return _filled(GaugeMetricFamily(name, documentation, labels=labels), rows)
+def gauge(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> str:
+    """Write a gauge family. Of two rows with equal labels the larger value stays."""
+    return _filled(name, "gauge", documentation, labels, rows)
 
 
-def counter(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> Metric:
-    """Make a counter family; ``name`` ends in ``_total``."""
-    return _filled(CounterMetricFamily(name, documentation, labels=labels), rows)
+def counter(name: str, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> str:
+    """Write a counter family; ``name`` ends in ``_total``."""
+    return _filled(name, "counter", documentation, labels, rows)
 
 
-def _filled(family: GaugeMetricFamily | CounterMetricFamily, rows: Iterable[Row]) -> Metric:
-    values: dict[tuple[str, ...], float] = {}
-    for labels, value in rows:
+def _filled(name: str, kind: FamilyKind, documentation: str, labels: Sequence[str], rows: Iterable[Row]) -> str:
+    names = tuple(labels)
+    values: dict[str, float] = {}
+    for label_values, value in rows:
         if value is not None:
-            key = tuple(label.encode("utf-8", "replace").decode() for label in labels)  # file names hold any byte
-            values[key] = max(values.get(key, float(value)), float(value))
-    for key, value in values.items():
-        family.add_metric(key, value)
-    return family
+            text = label_text(names, tuple(label_values))
+            if text not in values or value > values[text]:
+                values[text] = value
+    return family(name, kind, documentation, values.items())
 
 
 def _columns(
@@ -55,7 +56,7 @@ def _columns(
     label_names: Sequence[str],
     label_values: Callable[[T], Sequence[str]],
     columns: Sequence[Column[T]],
-) -> Iterator[Metric]:
+) -> Iterator[str]:
     """One family for each column, one series for each thing; a column named ``..._total`` is a counter."""
     for name, documentation, value in columns:
         make = counter if name.endswith("_total") else gauge
@@ -89,7 +90,7 @@ _DAEMON: tuple[Column[View], ...] = (
 )
 
 
-def daemon_families(view: View) -> Iterator[Metric]:
+def daemon_families(view: View) -> Iterator[str]:
     """The program itself: version, settings, loop, what it owes."""
     yield gauge("keepwatch_build_info", "Version of the program; always 1.", ("version",), [([view.version], 1)])
     yield from _columns([view], (), lambda _: (), _DAEMON)
@@ -104,14 +105,14 @@ _CHECKS: tuple[Column[CheckView], ...] = (
 )
 
 
-def check_families(view: View) -> Iterator[Metric]:
+def check_families(view: View) -> Iterator[str]:
     """Checks: status, main reading, runs."""
     yield from _columns(view.checks, ("check", "entity"), lambda c: (c.check, c.entity), _CHECKS)
     mains = [((c.check, c.entity, c.readings[0].unit), c.readings[0].value) for c in view.checks if c.readings]
     yield gauge("keepwatch_check_value", "Main reading, in its base unit.", ("check", "entity", "unit"), mains)
 
 
-def alert_families(view: View) -> Iterator[Metric]:
+def alert_families(view: View) -> Iterator[str]:
     """Alerts, and what holds their messages back."""
     yield gauge(
         "keepwatch_alert_firing",
@@ -139,12 +140,12 @@ _CHANNELS: tuple[Column[tuple[str, int, int]], ...] = (
 )
 
 
-def notification_families(view: View) -> Iterator[Metric]:
+def notification_families(view: View) -> Iterator[str]:
     """Messages by channel."""
     yield from _columns(view.notifications, ("channel",), lambda c: (c[0],), _CHANNELS)
 
 
-def freshness(what: str, thing: str, labels: Sequence[str], owners: Sequence[Owner]) -> Iterator[Metric]:
+def freshness(what: str, thing: str, labels: Sequence[str], owners: Sequence[Owner]) -> Iterator[str]:
     """The series of the freshness pattern, under one name for every kind of promise.
 
     ``time() - (last_success > configured or configured) > max_age`` holds where a promise is broken.
@@ -203,7 +204,7 @@ _LAST_BACKUPS: tuple[Column[RunView], ...] = (
 )
 
 
-def backup_families(view: View) -> Iterator[Metric]:
+def backup_families(view: View) -> Iterator[str]:
     """Backups by job, freshness also by repository; objectives."""
     owners: list[Owner] = [
         (
@@ -251,7 +252,7 @@ _DRILLS: tuple[Column[JobView], ...] = (
 )
 
 
-def drill_families(view: View) -> Iterator[Metric]:
+def drill_families(view: View) -> Iterator[str]:
     """Restore drills by job, for the jobs that have them."""
     drilled = [j for j in view.jobs if j.last_drill or any(d.kind == "drill" for d in j.duties)]
     owners: list[Owner] = [
@@ -289,7 +290,7 @@ _REPOSITORIES: tuple[Column[RepositoryView], ...] = (
 )
 
 
-def repository_families(view: View) -> Iterator[Metric]:
+def repository_families(view: View) -> Iterator[str]:
     """Repositories and their upkeep."""
     labels = ("repository",)
     yield from _columns(view.repositories, labels, lambda r: (r.name,), _REPOSITORIES)

@@ -18,10 +18,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from keepwatch import metrics
+from keepwatch.metrics import MetricsPage
 from keepwatch.view import View
 from keepwatch.web.api import LISTS, as_json, dump, part_as_json
 from keepwatch.web.page import STATIC, PageRenderer
+from monitor.exposition import CONTENT_TYPE
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -44,7 +45,7 @@ def create_app(
     view: Callable[[], View],
     clock: Callable[[], datetime],
     *,
-    page: metrics.MetricsPage | None = None,
+    page: MetricsPage | None = None,
     not_ready: Callable[[], str | None] = lambda: None,
 ) -> ASGIApp:
     """Make the application.
@@ -53,7 +54,7 @@ def create_app(
     the daemon's own reason why it is not ready yet (a store that is not open), None when there is none.
     """
     shown = PageRenderer(clock)
-    figures = page or metrics.MetricsPage(view)
+    figures = page or MetricsPage(view)
 
     async def index(_: Request) -> Response:
         return Response(shown.page(view()), media_type="text/html")
@@ -66,7 +67,7 @@ def create_app(
         return Response(body, media_type="text/html", headers={"ETag": etag})
 
     async def exposition(_: Request) -> Response:
-        return Response(figures.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+        return Response(figures.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def ready(_: Request) -> Response:
         reason = not_ready() or waiting_for_checks(view())

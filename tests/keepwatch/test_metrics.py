@@ -9,10 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from keepwatch.metric_families import COLLECTORS, suppressor_kind
+from keepwatch.metric_families import COLLECTORS, gauge, suppressor_kind
 from keepwatch.metrics import MetricsPage
 from keepwatch.view import DutyView, View
 from monitor.result import Reading, Status
@@ -173,8 +172,8 @@ def test_the_moment_of_a_counter_s_creation_is_not_exported() -> None:
     assert "_created" not in page(samples.healthy())
 
 
-def broken(view: View) -> Iterator[Metric]:
-    yield GaugeMetricFamily("keepwatch_half", "Half.", value=1)
+def broken(view: View) -> Iterator[str]:
+    yield gauge("keepwatch_half", "Half.", (), [((), 1)])
     raise RuntimeError("planted")
 
 
@@ -209,16 +208,16 @@ def test_each_collector_tells_how_long_it_took() -> None:
 def test_the_page_is_rendered_once_for_each_view() -> None:
     rendered: list[View] = []
 
-    def count(view: View) -> Iterator[Metric]:
+    def count(view: View) -> Iterator[str]:
         rendered.append(view)
-        yield GaugeMetricFamily("keepwatch_counted", "Counted.", value=len(rendered))
+        yield gauge("keepwatch_counted", "Counted.", (), [((), len(rendered))])
 
     views = [samples.healthy()]
     metrics = MetricsPage(lambda: views[-1], [("count", count)])
     first = metrics.render()
     assert metrics.render() is first
     views.append(samples.bad_day())
-    assert b"keepwatch_counted 2.0" in metrics.render()
+    assert b"keepwatch_counted 2\n" in metrics.render()
     assert rendered == views
 
 

@@ -2,11 +2,11 @@
 
 import subprocess
 import threading
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from backup.catalog import Catalog, RunRow
 from backup.repository import Repository
@@ -109,8 +109,8 @@ def office(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Office:
 
 def values(view: View, family: str) -> dict[str, float]:
     """One family's values, by repository."""
-    found: Iterable = (f for f in backup_families(view) if f.name == family)
-    return {sample.labels["repository"]: sample.value for f in found for sample in f.samples}
+    found = text_string_to_metric_families("".join(backup_families(view)))
+    return {sample.labels["repository"]: sample.value for f in found for sample in f.samples if sample.name == family}
 
 
 def test_the_second_repository_gets_the_moment_that_the_first_one_read(office: Office) -> None:
