@@ -11,14 +11,14 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from config.checks import AT_MOST, WEB_ADDRESS
+from config.checks.base import AT_MOST, WEB_ADDRESS
 from config.documents import Document
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
 from config.jobs import STORAGE_CLASS
-from config.model import IDENTIFIER, NAME
+from config.model import IDENTIFIER, NAME, Model
 from config.positions import Path as Keys
 from config.problems import Problem
-from config.settings import LISTEN
+from config.settings import LISTEN, Settings
 
 _LONGEST = 60
 
@@ -43,6 +43,8 @@ _WORDING: Mapping[str, str] = {
     "dict_type": "must be a table",
     "model_type": "must be a table",
     "model_attributes_type": "must be a table",
+    "date_type": "must be a date without quotes, such as 2027-01-31",
+    "date_from_datetime_inexact": "must be a date without a time, such as 2027-01-31",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
@@ -50,24 +52,24 @@ _WORDING: Mapping[str, str] = {
 }
 
 
-def explain(error: ErrorDetails, document: Document) -> Problem:
-    """Turn one of pydantic's errors about ``document`` into a problem."""
+def explain(error: ErrorDetails, document: Document, root: type[Model] = Settings) -> Problem:
+    """Turn one of pydantic's errors about ``document``, which was to be a ``root``, into a problem."""
     location = tuple(part for part in error["loc"] if part != "[key]")
     keys, value = _as_written(location, document.data)
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            models = models_in(look_up(location[:-1])[0])
+            models = models_in(look_up(location[:-1], root)[0])
             known = keys_of(models[0]) if models else []
             return document.problem(keys, f"unknown key{suggestion(str(keys[-1]), known)}")
         case "missing":
-            return document.problem(keys, f"is missing: {_description(location)}")
+            return document.problem(keys, f"is missing: {_description(location, root)}")
         case "union_tag_not_found" | "union_tag_invalid" as kind:
-            tags = [tag for model in models_in(look_up(location)[0]) if (tag := tag_of(model))]
+            tags = [tag for model in models_in(look_up(location, root)[0]) if (tag := tag_of(model))]
             tag = str(context.get("tag", ""))
             wrong = "is missing" if kind == "union_tag_not_found" else "unknown type"
             got = json.dumps(tag, ensure_ascii=False) if tag else None
-            return document.problem((*keys, "type"), f"{wrong}, known are {', '.join(tags)}{nearest(tag, tags)}", got)
+            return document.problem((*keys, "type"), f"{wrong}{suggestion(tag, tags)}", got)
         case "literal_error":
             known = [option.strip("'") for option in str(context["expected"]).replace(" or ", ", ").split(", ")]
             problem = f"must be {' or '.join(map(repr, known))}"
@@ -83,7 +85,7 @@ def explain(error: ErrorDetails, document: Document) -> Problem:
         case kind:
             wording = _WORDING.get(kind)
             problem = wording.format(**context) if wording else error["msg"].replace("Input should", "must")
-    return document.problem(keys, problem, shown(value) if may_be_shown(look_up(location)[1]) else None)
+    return document.problem(keys, problem, shown(value) if may_be_shown(look_up(location, root)[1]) else None)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -129,8 +131,8 @@ def _as_written(location: Keys, data: object) -> tuple[Keys, object]:
     return tuple(keys), data
 
 
-def _description(location: Keys) -> str:
-    field = look_up(location)[1]
+def _description(location: Keys, root: type[Model]) -> str:
+    field = look_up(location, root)[1]
     text = (field.description or "") if field else ""
     first = text.partition(";")[0].strip().rstrip(".")
     return first[:1].lower() + first[1:] if not first[:2].isupper() else first

@@ -6,13 +6,11 @@ of check where the type decides (what counts as named by the operator, what our 
 
 from datetime import timedelta
 
-from config.checks import ActionSettings, CheckBase, CheckSettings, DiskIoCheck, NetworkCheck
+from config.checks import ActionSettings, CheckSettings
 from config.units import parse_duration
 from monitor.alerting import ActionPolicy, Policy
 
 _EXPLAINED_BY_OUR_LOAD = frozenset({"cpu", "load", "disk_io", "network"})
-_DISCOVERED = frozenset({"swap", "temperature", "fans", "disk_io", "network"})
-"""Types that watch whatever the machine has; an entity of theirs may go without harm unless it was named."""
 
 
 def policy_of(settings: CheckSettings) -> Policy:
@@ -25,7 +23,7 @@ def policy_of(settings: CheckSettings) -> Policy:
         critical_for=settings.for_,
         keep_firing_for=settings.keep_firing_for,
         min_samples=settings.min_samples,
-        configured=_configured(settings),
+        configured=settings.named_entities,
         labels=settings.labels,
         runbook=settings.runbook,
         depends_on=tuple(settings.depends_on),
@@ -38,11 +36,3 @@ def action_of(settings: ActionSettings) -> ActionPolicy:
     """Return a command with its cap as numbers: ``1 per 1h`` is one in an hour."""
     limit, _, period = settings.at_most.partition(" per ")
     return ActionPolicy(settings.run, int(limit), max(parse_duration(period), timedelta(milliseconds=1)))
-
-
-def _configured(settings: CheckBase) -> frozenset[str]:
-    if isinstance(settings, DiskIoCheck):
-        return frozenset(settings.devices)
-    if isinstance(settings, NetworkCheck):
-        return frozenset(settings.interfaces)
-    return frozenset() if getattr(settings, "type", "") in _DISCOVERED else frozenset({""})

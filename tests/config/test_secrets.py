@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from config.checks import HttpCheck
+from config.checks.services import HttpCheck
 from config.jobs import RepositorySettings
 from config.secrets import SecretError, create_password_file, read_password, read_secret_command, read_secret_file
 from config.settings import HeartbeatSettings, NotifySettings

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from config.checks import READINGS, CheckBase, CheckSettings
-from monitor.build import PROBES, build_checks
+from monitor.build import RECIPES, build_checks
 from monitor.check import Check, run_check
 from monitor.probes.file_systems import FileSystems
 from monitor.result import Result, Status
@@ -41,7 +41,7 @@ def run(check: Check) -> list[Result]:
 
 
 def test_every_settings_class_has_a_probe() -> None:
-    assert set(PROBES) == CLASSES
+    assert set(RECIPES) == CLASSES
 
 
 def test_a_check_carries_what_the_settings_say(file_systems: FileSystems) -> None:

@@ -1,0 +1,31 @@
+"""Settings of checks: what is measured, how often, and what counts as bad. One class per check type.
+
+:mod:`base` has what all share; the types lie in modules by what they look at. Every type stands in
+:data:`CheckSettings` and, with the probe that does it, in :mod:`monitor.build`.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, get_args
+
+from pydantic import Field
+
+from config.checks.base import ActionSettings, Bound, CheckBase, Readings
+from config.checks.extensions import ExtensionCheck
+from config.checks.hardware import HardwareCheck
+from config.checks.host import HostCheck
+from config.checks.services import ServiceCheck
+
+__all__ = ["READINGS", "ActionSettings", "Bound", "CheckBase", "CheckSettings", "main_reading"]
+
+CheckSettings = Annotated[HostCheck | HardwareCheck | ServiceCheck | ExtensionCheck, Field(discriminator="type")]
+
+READINGS: Mapping[str, Readings] = MappingProxyType(
+    {get_args(kind.model_fields["type"].annotation)[0]: kind.readings for kind in get_args(get_args(CheckSettings)[0])}
+)
+"""Readings of each check type and their units, the main one first. A command's readings are named by the plugin."""
+
+
+def main_reading(check_type: str) -> str | None:
+    """Return the reading that a threshold without `reading` compares; None where the plugin's first one is meant."""
+    return next(iter(READINGS[check_type]), None)

@@ -1,0 +1,111 @@
+"""What every check's settings have: name, rhythm, thresholds, and what an alert of it carries.
+
+The types themselves are in the modules beside, by what they look at; :data:`config.checks.CheckSettings` is all.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, ClassVar
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from config.model import Model, Name
+from config.threshold import Threshold
+from config.units import Duration
+
+WEB_ADDRESS = r"^https?://"
+AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
+
+Readings = Mapping[str, str]
+"""Names of readings and their units (see :class:`monitor.result.Reading`), the main one first."""
+
+
+class Bound(Model):
+    """A threshold in its long form: which reading, where it raises, where it clears."""
+
+    reading: str | None = Field(None, examples=["inodes_used"])
+    """Name of the reading; the check's main one when left out."""
+    raise_: Threshold = Field(alias="raise", examples=["> 85%"])
+    """Where the status begins."""
+    clear: Threshold | None = Field(None, examples=["< 80%"])
+    """Where the status ends, such as '< 80%'; 10 % of the bound back from `raise` when left out."""
+
+    @field_validator("clear", mode="after")
+    @classmethod
+    def _holds_until_clear(cls, clear: Threshold | None, info: ValidationInfo) -> Threshold | None:
+        """Turn where it ends into what holds until then, the form that judging needs and `default_clear` gives."""
+        start = info.data.get("raise_")
+        if clear is None or start is None:
+            return clear
+        until = clear.opposite()
+        if start.op[0] != until.op[0]:
+            raise ValueError(f"lies on the same side as raise '{start}'; write where the status ends")
+        if (start.op[0] == ">" and clear.bound > start.bound) or (start.op[0] == "<" and clear.bound < start.bound):
+            raise ValueError(f"lies beyond raise '{start}', so the status would end where it begins")
+        return until
+
+    @property
+    def until(self) -> Threshold:
+        """What holds until the status ends, once it has begun."""
+        return self.clear or self.raise_.default_clear()
+
+
+def _as_bounds(value: object) -> object:
+    """Accept ``"> 85%"``, ``{raise = "> 85%"}`` and a list of either."""
+    rows = value if isinstance(value, list) else [value]
+    return [{"raise": row} if isinstance(row, str | Threshold) else row for row in rows]
+
+
+Bounds = Annotated[
+    list[Bound], BeforeValidator(_as_bounds, json_schema_input_type=Threshold | Bound | list[Threshold | Bound])
+]
+
+
+class ActionSettings(Model):
+    """A command run when a status is reached."""
+
+    run: str = Field(min_length=1, examples=["/usr/local/sbin/clean-tmp"])
+    """Shell command."""
+    at_most: str = Field("1 per 1h", pattern=AT_MOST)
+    """How often at most, such as '1 per 1h'."""
+
+
+class CheckBase(Model):
+    """What every check has. A type adds its ``type`` and its ``readings``."""
+
+    readings: ClassVar[Readings] = MappingProxyType({})
+    """What one run gives; empty where only the thing looked at knows."""
+    discovers: ClassVar[bool] = False
+    """Whether it watches whatever the machine has: such an entity may go without harm."""
+
+    name: Name = Field(examples=["root disk"])
+    """Unique name, shown everywhere."""
+    every: Duration = Field("30s", validate_default=True)
+    """How often it runs."""
+    timeout: Duration = Field("10s", validate_default=True)
+    """How long one run may take; longer is `unknown`."""
+    for_: Duration = Field("0s", alias="for", validate_default=True)
+    """How long a status must last before its alert fires."""
+    keep_firing_for: Duration = Field("0s", validate_default=True)
+    """How long it must be clear before the alert resolves."""
+    min_samples: int = Field(1, ge=1, le=100)
+    """How many bad results in a row it takes at least."""
+    warning: Bounds = Field([], examples=["> 85%"])
+    """Thresholds of the status warning: one, or a list; a plain one is of the check's main reading."""
+    critical: Bounds = Field([], examples=[{"reading": "used", "raise": "> 95%", "clear": "< 90%"}])
+    """Thresholds of the status critical."""
+    labels: dict[str, str] = Field({}, examples=[{"team": "office"}])
+    """Labels added to the alert."""
+    runbook: str | None = Field(None, examples=["disk-full"])
+    """What to do: a name below deploy/runbooks/ or a URL."""
+    depends_on: list[Name] = []
+    """Checks whose critical alert mutes this one's messages."""
+    on_critical: ActionSettings | None = Field(
+        None, examples=[{"run": "/usr/local/sbin/clean-tmp", "at_most": "1 per 1h"}]
+    )
+    """Command run when the alert fires as critical."""
+
+    @property
+    def named_entities(self) -> frozenset[str]:
+        """Entities that the operator named, whose vanishing is an alert; the empty name is the check itself."""
+        return frozenset() if self.discovers else frozenset({""})

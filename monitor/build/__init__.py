@@ -1,0 +1,45 @@
+"""Settings into checks: from each settings class to the probe that does it, one table an area.
+
+Nothing is measured and nothing started here; a probe opens what it needs at its first run.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+
+from config.checks import CheckSettings
+from monitor.build import extensions, hardware, host, services
+from monitor.build.recipe import Recipes, Shared
+from monitor.check import Check
+from monitor.probes.file_systems import FileSystems
+
+RECIPES: Recipes = host.RECIPES | hardware.RECIPES | services.RECIPES | extensions.RECIPES
+
+
+def build_checks(
+    checks: Iterable[CheckSettings], *, file_systems: FileSystems, clock: Callable[[], datetime]
+) -> list[Check]:
+    """Return a check for each settings entry, in their order. Certificates are held against ``clock``."""
+    shared = Shared(file_systems, clock)
+    return [_build(check, shared) for check in checks]
+
+
+def _build(check: CheckSettings, shared: Shared) -> Check:
+    recipe = RECIPES[type(check)]
+    return Check(
+        name=check.name,
+        type=check.type,
+        probe=recipe.probe(check, shared),
+        subject=recipe.subject(check) if recipe.subject else "",
+        every=check.every,
+        timeout=check.timeout,
+        for_=check.for_,
+        keep_firing_for=check.keep_firing_for,
+        min_samples=check.min_samples,
+        warning=tuple(check.warning),
+        critical=tuple(check.critical),
+        labels=check.labels,
+        runbook=check.runbook,
+        depends_on=tuple(check.depends_on),
+        on_critical=check.on_critical,
+        optional=recipe.optional,
+    )

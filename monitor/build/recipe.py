@@ -1,0 +1,32 @@
+"""What the tables of this package are made of: how one type of check gets its probe, and what else its type decides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from config.checks import CheckBase
+from monitor.probes.file_systems import FileSystems
+from monitor.result import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What probes share or cannot have of their own."""
+
+    file_systems: FileSystems
+    clock: Callable[[], datetime]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How settings of one class become a check. Functions take the settings, an instance of that class."""
+
+    probe: Callable[[Any, Shared], Probe]
+    subject: Callable[[Any], str] | None = None
+    """What the check is about, for messages, where its type does not say it all."""
+    optional: frozenset[str] = frozenset()
+    """Readings that hardware may honestly lack."""
+
+
+Recipes = dict[type[CheckBase], Recipe]
