@@ -37,7 +37,7 @@ demo: install ## a small invoice office with faults that come and go, watched an
 
 test: .venv/.installed-test ## all tests; installs what they need first
 	@tests/install_tools.sh
-	@exec $(BIN)/python -m pytest -m "not campaign" $(ARGS)
+	@exec $(BIN)/python -m pytest -m "not campaign" --numprocesses auto --maxprocesses 4 $(ARGS)
 
 lint: .venv/.installed-lint ## ruff and mypy, both strict
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import re
 import signal
 import socket
@@ -26,7 +27,8 @@ DEMO = Path(__file__).resolve().parents[2] / "deploy/demo"
 
 def free_ports() -> int:
     """The first of four neighbouring ports that are free now."""
-    for first in range(20_000, 30_000, 4):
+    start = 20_000 + os.getpid() % 1000 * 8  # so that two runs side by side do not meet
+    for first in range(start, 30_000, 4):
         probes = [socket.socket() for _ in range(4)]
         try:
             for offset, probe in enumerate(probes):
