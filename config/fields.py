@@ -56,12 +56,12 @@ def tag_of(model: type[Model]) -> str | None:
     return str(get_args(tag.annotation)[0]) if tag and get_origin(tag.annotation) is Literal else None
 
 
-def look_up(location: Sequence[str | int]) -> tuple[Any, FieldInfo | None]:
-    """Follow one of pydantic's locations; return the type there and the innermost field on the way.
+def look_up(location: Sequence[str | int], root: type[Model] = Settings) -> tuple[Any, FieldInfo | None]:
+    """Follow one of pydantic's locations from ``root``; return the type there and the innermost field on the way.
 
     Returns the type None where the models say nothing, as below an unknown key.
     """
-    annotation: Any = Settings
+    annotation: Any = root
     field: FieldInfo | None = None
     for part in location:
         models = models_in(annotation)

@@ -18,6 +18,8 @@ from config.references import reference_problems
 from config.settings import Settings
 
 CONFIG_VARIABLE = "KEEPWATCH_CONFIG"
+PLANS = "plans"
+"""Folder of the emergency plans, beside the file."""
 PLACES = (Path("keepwatch.toml"), Path("/etc/keepwatch/keepwatch.toml"))
 
 
@@ -69,7 +71,8 @@ def load_document(
     problems = document.problems
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate(_with_machine(document, machine, chosen), context={"environ": environ})
+        data = _with_plans(_with_machine(document, machine, chosen), path)
+        settings = Settings.model_validate(data, context={"environ": environ})
     except ValidationError as errors:
         problems += [explain(error, document) for error in errors.errors(include_url=False)]
     if not unread:  # a file that could not be read may hold what the others refer to
@@ -87,3 +90,12 @@ def _with_machine(document: Document, machine: Machine, state_dir: Path | None) 
         return document.data
     daemon = {"host": machine.host, "timezone": machine.timezone, "state_dir": str(machine.state_dir), **written}
     return {**document.data, "daemon": {**daemon, "state_dir": str(state_dir)} if state_dir else daemon}
+
+
+def _with_plans(data: dict[str, object], path: Path | None) -> dict[str, object]:
+    """Return the data with the folder of the plans: beside the file, or in the state directory where there is none."""
+    written, daemon = data.get("plans", {}), data.get("daemon")
+    if not isinstance(written, dict) or not isinstance(daemon, dict) or not isinstance(daemon["state_dir"], str):
+        return data
+    beside = path.absolute().parent if path else Path(daemon["state_dir"])
+    return {**data, "plans": {"folder": str(beside / PLANS), **written}}

@@ -16,6 +16,7 @@ from config.checks import CheckSettings
 from config.expansion import SecretText
 from config.jobs import JobSettings, RepositorySettings
 from config.model import AbsolutePath, Identifier, Model, Name
+from config.plans import PlansSettings
 from config.units import Duration
 
 LISTEN = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
@@ -128,6 +129,8 @@ class Settings(Model):
     """Who is told."""
     heartbeat: HeartbeatSettings | None = None
     """The dead-man switch."""
+    plans: PlansSettings = PlansSettings()
+    """Emergency plans."""
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
