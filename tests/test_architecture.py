@@ -38,6 +38,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
     "keepwatch/hooks.py": "hooks of a job are the operator's programs",
     "monitor/actions.py": "on_critical runs the operator's program",
+    "monitor/node/units.py": "systemd is asked by its own program: no D-Bus library for two families of metrics",
     "monitor/notify.py": "Apprise lives in a child, so that its memory goes back after each message",
 }
 MAX_LINES = 500

@@ -1,0 +1,100 @@
+"""node_exporter's collector of file systems: how large, how full, read-only, or not answering.
+
+``statvfs`` on a dead mount hangs in the kernel, so a child is asked that can be given up (monitor/probes/file_systems).
+A mount that did not answer is told as ``node_filesystem_device_error`` and left in peace for a minute, so that it
+costs one scrape a second and not every one.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+
+from monitor.exposition import Sample, family, label_text
+from monitor.node.reading import Machine, read
+from monitor.probes.file_systems import FileSystems
+from monitor.result import ProbeError
+
+_NO_MOUNT_POINT = re.compile(
+    r"/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
+)
+_NO_TYPE = re.compile(
+    r"(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660|mqueue|nsfs|overlay"
+    r"|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|sysfs|tracefs)"
+)
+"""node_exporter's ``--collector.filesystem.mount-points-exclude`` and ``fs-types-exclude``."""
+_LABELS = ("device", "mountpoint", "fstype")
+_WITH_ERROR = (*_LABELS, "device_error")
+_PATIENCE_SECONDS = 1.0
+_PEACE_SECONDS = 60.0
+_FAMILIES = (
+    ("size_bytes", "Filesystem size in bytes."),
+    ("free_bytes", "Filesystem free space in bytes."),
+    ("avail_bytes", "Filesystem space available to non-root users in bytes."),
+    ("files", "Filesystem total file nodes."),
+    ("files_free", "Filesystem total free file nodes."),
+    ("readonly", "Filesystem read-only status."),
+    ("device_error", "Whether an error occurred while getting statistics for the given device."),
+)
+
+
+class Mounts:
+    """Remembers which mounts hang; otherwise a collector as the others."""
+
+    def __init__(self, file_systems: FileSystems, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._file_systems = file_systems
+        self._monotonic = monotonic
+        self._hangs_until: dict[str, float] = {}
+
+    def collect(self, machine: Machine) -> Iterator[str]:
+        """Look at every mount that is a place for data."""
+        samples: dict[str, list[Sample]] = {name: [] for name, _ in _FAMILIES}
+        for device, place, kind, options in mounts(machine):
+            read_only = int("ro" in options.split(","))
+            usage = self._usage(place)
+            if isinstance(usage, str):
+                labels = label_text(_WITH_ERROR, (device, place, kind, usage))
+                values: tuple[tuple[str, float], ...] = (("device_error", 1), ("readonly", read_only))
+            else:
+                labels = label_text(_LABELS, (device, place, kind))
+                values = zip((name for name, _ in _FAMILIES), (*usage, read_only, 0), strict=True)  # type: ignore[assignment]
+            for name, value in values:
+                samples[name].append((labels, value))
+        for name, documentation in _FAMILIES:
+            yield family(f"node_filesystem_{name}", "gauge", documentation, samples[name])
+
+    def _usage(self, place: str) -> tuple[int, int, int, int, int] | str:
+        """Return size, free, available, inodes and free inodes, or in a word why not."""
+        if self._monotonic() < self._hangs_until.get(place, 0.0):
+            return "mountpoint timeout"
+        asked = self._monotonic()
+        try:
+            usage = self._file_systems.usage(place, _PATIENCE_SECONDS)
+        except ProbeError:
+            if self._monotonic() - asked < _PATIENCE_SECONDS:
+                return "unreachable"
+            self._hangs_until[place] = self._monotonic() + _PEACE_SECONDS
+            return "mountpoint timeout"
+        self._hangs_until.pop(place, None)
+        return usage.total_bytes, usage.free_bytes, usage.available_bytes, usage.inodes, usage.inodes_available
+
+
+def mounts(machine: Machine) -> list[tuple[str, str, str, str]]:
+    """Return device, mount point, type and options of every mount that is looked at, each mount point once.
+
+    The first process's mounts are the machine's; who may not read them gets those that this process sees.
+    """
+    try:
+        text = read(f"{machine.proc}/1/mounts")
+    except OSError:
+        text = read(f"{machine.proc}/self/mounts")
+    found: dict[tuple[str, str, str], str] = {}
+    for line in text.splitlines():
+        device, place, kind, options = map(_unescaped, line.split(" ")[:4])
+        if not _NO_MOUNT_POINT.match(place) and not _NO_TYPE.fullmatch(kind):
+            found.setdefault((device, place, kind), options)
+    return [(*mount, options) for mount, options in found.items()]
+
+
+def _unescaped(field: str) -> str:
+    r"""Read a field of fstab(5): space, tab and the like are written in octal, as ``\040``."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field) if "\\" in field else field
