@@ -13,12 +13,13 @@ from pydantic_core import ErrorDetails
 
 from config.checks.base import AT_MOST, WEB_ADDRESS
 from config.documents import Document
+from config.exporting import LISTEN
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
 from config.jobs import STORAGE_CLASS
 from config.model import IDENTIFIER, NAME, Model
 from config.positions import Path as Keys
 from config.problems import Problem
-from config.settings import LISTEN, Settings
+from config.settings import Settings
 
 _LONGEST = 60
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from config.checks import READINGS
 from config.documents import Document
 from config.explain import shown, suggestion
+from config.exporting import LOOPBACK, host_of
 from config.positions import Path as Keys
 from config.problems import Problem
 from config.threshold import Threshold
@@ -35,6 +36,7 @@ _FITS: dict[str, set[str]] = {
 
 def reference_problems(document: Document) -> Iterator[Problem]:
     """Yield every reference that leads nowhere, every name given twice and every dependency that runs in a circle."""
+    yield from _web(document)
     yield from _repositories(document)
     yield from _jobs(document)
     for section in ("checks", "notify"):
@@ -42,6 +44,14 @@ def reference_problems(document: Document) -> Iterator[Problem]:
     yield from _dependencies(document)
     for keys, check in _items(document, "checks"):
         yield from _thresholds(document, keys, check)
+
+
+def _web(document: Document) -> Iterator[Problem]:
+    web = _table(document.data, "web")
+    listen = web.get("listen")
+    if isinstance(listen, str) and host_of(listen) not in LOOPBACK and "web_config_file" not in web:
+        problem = "is no loopback address, so it needs a web_config_file with TLS and users (docs/web.md)"
+        yield document.problem(("web", "listen"), problem, shown(listen))
 
 
 def _repositories(document: Document) -> Iterator[Problem]:

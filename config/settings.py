@@ -5,21 +5,19 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 """
 
 import datetime
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field
 
 from config.checks import CheckSettings
 from config.expansion import SecretText
+from config.exporting import AlertmanagerSettings, MetricsSettings, WebSettings, web_address
 from config.jobs import JobSettings, RepositorySettings
 from config.model import AbsolutePath, Identifier, Model, Name
 from config.plans import PlansSettings
 from config.units import Duration
-
-LISTEN = r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):\d{1,5}$"
 
 
 def _known_zone(name: str) -> str:
@@ -29,24 +27,6 @@ def _known_zone(name: str) -> str:
         if name != "UTC":  # known without the system's time zone files
             raise ValueError("not a known time zone; write a name such as Europe/Berlin") from None
     return name
-
-
-def _web_address(url: SecretStr) -> SecretStr:
-    if not re.match(r"https?://", url.get_secret_value()):
-        raise ValueError("must begin with http:// or https://")
-    return url
-
-
-def _loopback(listen: str) -> str:
-    host, _, port = listen.rpartition(":")
-    if host.strip("[]") not in ("127.0.0.1", "localhost", "::1"):
-        raise ValueError(
-            "not a loopback address, and the page has no users or TLS of its own yet;"
-            " put a reverse proxy in front of 127.0.0.1"
-        )
-    if int(port) > 65_535:
-        raise ValueError("a port is at most 65535")
-    return listen
 
 
 class DaemonSettings(Model):
@@ -69,23 +49,6 @@ class DaemonSettings(Model):
         return datetime.UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
-class WebSettings(Model):
-    """The page, metrics and API."""
-
-    listen: Annotated[str, Field(pattern=LISTEN), AfterValidator(_loopback)] = "127.0.0.1:9750"
-    """Address and port; loopback only."""
-
-    @property
-    def host(self) -> str:
-        """The address without its port."""
-        return self.listen.rpartition(":")[0].strip("[]")
-
-    @property
-    def port(self) -> int:
-        """The port."""
-        return int(self.listen.rpartition(":")[2])
-
-
 class NotifySettings(Model):
     """One channel that alerts are told to."""
 
@@ -106,7 +69,7 @@ class NotifySettings(Model):
 class HeartbeatSettings(Model):
     """Dead-man switch: a URL that is fetched as long as the daemon's own loops advance."""
 
-    url: Annotated[SecretText, AfterValidator(_web_address)] = Field(examples=["https://hc-ping.com/${HEARTBEAT_ID}"])
+    url: Annotated[SecretText, AfterValidator(web_address)] = Field(examples=["https://hc-ping.com/${HEARTBEAT_ID}"])
     """Address, such as a healthchecks ping URL; write secrets in it as ${VARIABLE}."""
     every: Duration = Field("1m", validate_default=True)
     """How often."""
@@ -119,6 +82,8 @@ class Settings(Model):
     """The daemon itself."""
     web: WebSettings = WebSettings()
     """The page, metrics and API."""
+    metrics: MetricsSettings = MetricsSettings()
+    """What is exported about the host."""
     repositories: dict[Identifier, RepositorySettings] = {}
     """Where snapshots live, by name."""
     jobs: dict[Identifier, JobSettings] = {}
@@ -127,6 +92,8 @@ class Settings(Model):
     """What is watched."""
     notify: list[NotifySettings] = []
     """Who is told."""
+    alertmanager: AlertmanagerSettings | None = None
+    """Alertmanagers to tell."""
     heartbeat: HeartbeatSettings | None = None
     """The dead-man switch."""
     plans: PlansSettings = PlansSettings()

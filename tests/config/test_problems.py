@@ -71,7 +71,7 @@ warning = [
 
 FAULTS = [
     # what is written; line, path, problem (a regular expression), value
-    ('name = "x"', 1, "name", "unknown key; known are daemon, web, repositories, jobs, checks", None),
+    ('name = "x"', 1, "name", "unknown key; known are daemon, web, metrics, repositories, jobs, checks", None),
     ('daemon = "x"', 1, "daemon", "must be a table", '"x"'),
     ('[notify]\nname = "a"', 1, "notify", r"is a list of tables; write \[\[notify\]\]", "a table"),
     ("[[web]]", 1, "web", r"is one table; write \[web\]", "a list"),
@@ -84,7 +84,7 @@ FAULTS = [
     ('[daemon]\ntimezone = "Mars/Base"', 2, "daemon.timezone", "not a known time zone", '"Mars/Base"'),
     ('[daemon]\nstate_dir = "state"', 2, "daemon.state_dir", "must be an absolute path", '"state"'),
     ('[daemon]\nhost = ""', 2, "daemon.host", "must not be empty", '""'),
-    ('[web]\nlisten = "0.0.0.0:9750"', 2, "web.listen", "not a loopback address", '"0.0.0.0:9750"'),
+    ('[web]\nlisten = "0.0.0.0:9750"', 2, "web.listen", "is no loopback address", '"0.0.0.0:9750"'),
     ('[web]\nlisten = "9750"', 2, "web.listen", "an address and a port", '"9750"'),
     ('[web]\nlisten = "127.0.0.1:99999"', 2, "web.listen", "at most 65535", '"127.0.0.1:99999"'),
     ('[repositories."a b"]\nurl = "/r"\npassword_file = "/p"', 1, 'repositories."a b"', "1 to 63 letters", None),
