@@ -276,21 +276,29 @@ class Assembly:
         path = os.path.join(big.folder.path, big.name)
         try:
             descriptor = open_to_read(path)
-            with open(descriptor, "rb", buffering=0) as file:
-                big.status, big.xattrs = os.fstat(descriptor), read_xattrs(descriptor)
-                moment = Moment.of(big.status)
-                lengths: list[int] = []
-                for chunk in self._chunker.chunks(file.readinto):
-                    lengths.append(len(chunk))
-                    if sum(lengths) >= _EXTENT_BYTES:
-                        self._submit_extent(big, path, moment, lengths)
-                        lengths = []
-                if lengths:
-                    self._submit_extent(big, path, moment, lengths)
+            try:
+                self._cut_open(big, path, descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             big.extents.append(ExtentRead((), describe(error)))
         big.cut = True
         self._finish_big(big)
+
+    def _cut_open(self, big: _BigFile, path: str, descriptor: int) -> None:
+        big.status = status = os.fstat(descriptor)
+        big.xattrs = read_xattrs(descriptor)
+        moment, lengths, extent = Moment.of(status), list[int](), 0
+        for length in self._chunker.cuts(lambda at, count: os.pread(descriptor, count, at), status.st_size):
+            lengths.append(length)
+            extent += length
+            if extent >= _EXTENT_BYTES:
+                # the crew reads it whole and soon; here only a part of it is looked at
+                os.posix_fadvise(descriptor, big.size, extent, os.POSIX_FADV_WILLNEED)
+                self._submit_extent(big, path, moment, lengths)
+                lengths, extent = [], 0
+        if lengths:
+            self._submit_extent(big, path, moment, lengths)
 
     def _submit_extent(self, big: _BigFile, path: str, moment: Moment, lengths: list[int]) -> None:
         job = ReadExtent(path, moment, big.size, tuple(lengths))

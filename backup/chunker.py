@@ -2,8 +2,8 @@
 
 Cut points depend on the repository's secret polynomial: with public cut points the lengths of chunks would tell which
 well-known files a repository holds. The bytes go through a permutation derived from the secret, which makes a keyed
-table of the gear hash that fastcdc uses. Any cut is legal in restic's format; files up to 512 KiB are one chunk, as
-in restic, and are deduplicated with restic's.
+table of the gear hash that fastcdc uses. Any cut is legal in restic's format; files up to 512 KiB are one chunk here
+and there, and are deduplicated with restic's. Behind a cut, a MiB is neither looked at nor read for the next one.
 
 The cut points are part of every repository's future: changing anything here costs one full upload of big files.
 """
@@ -13,16 +13,18 @@ from collections.abc import Callable, Iterator
 
 from fastcdc import fastcdc
 
-MIN_BYTES = 512 << 10
+MIN_BYTES = 1 << 20
 MAX_BYTES = 8 << 20
-_WINDOW_BYTES = 64 << 10
-"""How much is looked at in one step; the translated copy should stay in the second-level cache."""
+_WINDOW_BYTES = 32 << 10
+"""How much is looked at in one step; the translated copy should stay in the nearest cache."""
 _WARM_UP_BYTES = 64 + 32
 """fastcdc skips 64 bytes at least, and its hash forgets a byte after 32 more; windows overlap by this much."""
 _AVERAGE_BYTES = 1 << 18
-"""fastcdc's parameter; a cut comes on average 2 * _AVERAGE_BYTES behind the minimum: 1 MiB chunks."""
+"""fastcdc's parameter; a cut comes on average 2 * _AVERAGE_BYTES behind the minimum: 1.5 MiB chunks."""
 _BUFFER_BYTES = 3 * MAX_BYTES
 
+ReadAt = Callable[[int, int], bytes]
+"""Gives up to so many bytes from an offset, as ``os.pread`` with its arguments turned round; fewer only at the end."""
 ReadInto = Callable[[memoryview], int]
 """Fills a part of the given buffer and returns how many bytes; 0 at the end, as ``RawIOBase.readinto``."""
 
@@ -34,13 +36,22 @@ class Chunker:
         self._permutation = _permutation(polynomial)
         self._buffer: bytearray | None = None
 
-    def first_cut(self, window: memoryview) -> int:
-        """Return the length of the first chunk of ``window``, which holds 8 MiB, or all there is until the end."""
-        size = min(len(window), MAX_BYTES)
+    def cuts(self, read: ReadAt, size: int) -> Iterator[int]:
+        """Yield the lengths of the chunks of ``size`` bytes, reading only what has to be looked at."""
+        start = 0
+        while start < size:
+            length = self._first_cut(read, start, min(size - start, MAX_BYTES))
+            yield length
+            start += length
+
+    def _first_cut(self, read: ReadAt, first: int, size: int) -> int:
+        """Return the length of the chunk that begins at ``first``, where ``size`` bytes may belong to it."""
         start = MIN_BYTES - _WARM_UP_BYTES
         while start + _WARM_UP_BYTES < size:
             end = min(start + _WINDOW_BYTES, size)
-            view = bytes(window[start:end]).translate(self._permutation)
+            view = read(first + start, end - start).translate(self._permutation)
+            if len(view) < _WARM_UP_BYTES:  # the file has shrunk
+                break
             cut = next(fastcdc(view, min_size=64, avg_size=_AVERAGE_BYTES, max_size=MAX_BYTES)).length
             if cut < len(view):
                 return max(start + int(cut), MIN_BYTES)
@@ -54,6 +65,10 @@ class Chunker:
         buffer = memoryview(self._buffer)
         start = filled = 0
         at_end = False
+
+        def look(at: int, count: int) -> bytes:
+            return bytes(buffer[at : at + count])
+
         while True:
             if not at_end and filled - start < MAX_BYTES:
                 buffer[: filled - start] = buffer[start:filled]
@@ -64,7 +79,7 @@ class Chunker:
                     at_end = count == 0
             if start == filled:
                 return
-            length = self.first_cut(buffer[start:filled])
+            length = self._first_cut(look, start, min(filled - start, MAX_BYTES))
             yield buffer[start : start + length]
             start += length
 

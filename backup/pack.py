@@ -15,6 +15,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final, NamedTuple
 
 import zstandard
@@ -31,6 +32,9 @@ SMALLEST_PACK_BYTES: Final = 37 + OVERHEAD_BYTES + LENGTH_BYTES
 _PLAIN: Final = struct.Struct("<BI32s")
 _COMPRESSED: Final = struct.Struct("<BII32s")
 _LENGTH: Final = struct.Struct("<I")
+_PRIVATE: Final = MAP_PRIVATE | MAP_ANONYMOUS
+_ROOM_BYTES: Final = 9 * 2**20
+"""What a pack may take beyond its target without moving: the largest piece of a file, and a header."""
 _COMPRESSED_TYPE: Final = 2
 
 
@@ -85,8 +89,7 @@ class FinishedPack:
     """A whole pack, ready to be put under ``id``."""
 
     id: str
-    size: int
-    buffers: tuple[bytes, ...]
+    content: memoryview
     header: bytes
 
     @property
@@ -168,17 +171,24 @@ class BlobCodec:
         self._compressor = zstandard.ZstdCompressor(level=level)
         self._decompressor = zstandard.ZstdDecompressor()
 
-    def encode(self, plaintext: Buffer) -> tuple[bytes, int]:
-        """Give the sealed blob and its uncompressed length, which is 0 when it was not compressed."""
+    def encode_into(self, plaintext: Buffer, room: memoryview) -> tuple[int, int]:
+        """Seal into ``room``, which has 32 bytes more than the plaintext.
+
+        Gives the sealed length and the uncompressed length, which is 0 when the blob was not compressed.
+        """
         smaller = self._compressor.compress(plaintext)
         if len(smaller) < len(plaintext):
-            return self._sealer.seal(smaller), len(plaintext)
-        return self._sealer.seal(plaintext), 0
+            return self._sealer.seal_into(smaller, room), len(plaintext)
+        return self._sealer.seal_into(plaintext, room), 0
 
     def decode(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes:
         """Open a blob and prove that it is the one named. Raises CorruptData."""
+        return bytes(self.prove(sealed, name, uncompressed_length))
+
+    def prove(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes | memoryview:
+        """As `decode`, in memory that the next call may write over."""
         try:
-            plain = self._sealer.open(sealed)
+            plain: bytes | memoryview = self._sealer.open_here(sealed)
             if uncompressed_length:
                 if zstandard.frame_content_size(plain) not in {uncompressed_length, -1}:
                     raise CorruptData("its length is not the one that the index gives")
@@ -215,15 +225,12 @@ class PackBuilder:
 
     def _clear(self) -> None:
         self._header = bytearray()
-        self._buffers: list[bytes] = []
+        self._content = memoryview(b"")
         self._hash = hashlib.sha256()
+        self.count = 0
+        """Blobs so far."""
         self.size = 0
         """Bytes of sealed blobs so far."""
-
-    @property
-    def count(self) -> int:
-        """Blobs so far."""
-        return len(self._buffers)
 
     @property
     def full(self) -> bool:
@@ -235,36 +242,46 @@ class PackBuilder:
 
         Raises CorruptData when the plaintext is not the one named or does not come back from what was sealed.
         """
-        sealed, uncompressed_length = self._codec.encode(plaintext)
-        self._codec.decode(sealed, name, uncompressed_length)
-        self._append(name, sealed, uncompressed_length)
-        return len(sealed)
+        room = self._room(len(plaintext) + OVERHEAD_BYTES)
+        length, uncompressed_length = self._codec.encode_into(plaintext, room)
+        self._codec.prove(room[:length], name, uncompressed_length)
+        self._append(name, length, uncompressed_length)
+        return length
 
-    def add_sealed(self, name: bytes, sealed: bytes, uncompressed_length: int) -> None:
+    def add_sealed(self, name: bytes, sealed: Buffer, uncompressed_length: int) -> None:
         """Take a blob over from another pack of the same repository, after proving it. Raises CorruptData."""
-        self._codec.decode(sealed, name, uncompressed_length)
-        self._append(name, sealed, uncompressed_length)
+        room = self._room(len(sealed))
+        room[: len(sealed)] = sealed
+        self._codec.prove(room[: len(sealed)], name, uncompressed_length)
+        self._append(name, len(sealed), uncompressed_length)
 
-    def _append(self, name: bytes, sealed: bytes, uncompressed_length: int) -> None:
-        length = len(sealed)
+    def _room(self, size: int) -> memoryview:
+        """Give the memory behind the last blob, ``size`` bytes at least."""
+        if self.size + size > len(self._content):
+            # memory that counts only once it is written; a bytearray would be filled with zeros first
+            larger = memoryview(mmap(-1, max(self.size + size, self._target_bytes) + _ROOM_BYTES, flags=_PRIVATE))
+            larger[: self.size] = self._content[: self.size]
+            self._content = larger
+        return self._content[self.size :]
+
+    def _append(self, name: bytes, length: int, uncompressed_length: int) -> None:
         if uncompressed_length:
             self._header += _COMPRESSED.pack(_COMPRESSED_TYPE + self.kind, length, uncompressed_length, name)
         else:
             self._header += _PLAIN.pack(self.kind, length, name)
-        self._buffers.append(sealed)
-        self._hash.update(sealed)
+        self._hash.update(self._content[self.size : self.size + length])
+        self.count += 1
         self.size += length
 
     def finish(self) -> FinishedPack:
         """Close the pack and begin an empty one. Raises ValueError when there is no blob."""
-        if not self._buffers:
+        if not self.count:
             raise ValueError("a pack without blobs")
         header = bytes(self._header)
-        sealed = self._codec.seal_header(header)
-        end = _LENGTH.pack(len(sealed))
-        self._hash.update(sealed)
+        end = self._codec.seal_header(header)
+        end += _LENGTH.pack(len(end))
+        self._room(len(end))[: len(end)] = end
         self._hash.update(end)
-        buffers = (*self._buffers, sealed, end)
-        finished = FinishedPack(self._hash.hexdigest(), self.size + len(sealed) + len(end), buffers, header)
+        finished = FinishedPack(self._hash.hexdigest(), self._content[: self.size + len(end)].toreadonly(), header)
         self._clear()
         return finished

@@ -139,7 +139,7 @@ class _Prover:
         for entry in parse_header(task.header):
             try:
                 sealed = blobs[entry.offset : entry.offset + entry.length]
-                self._codec.decode(sealed, entry.id, entry.uncompressed_length)
+                self._codec.prove(sealed, entry.id, entry.uncompressed_length)
             except CorruptData as error:
                 message = f"{error}, in pack {task.pack} at byte {entry.offset}"
                 yield "blob-damaged", f"blob {entry.id.hex()}", message

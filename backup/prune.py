@@ -214,7 +214,7 @@ def _move(repository: Repository, move: PackRead) -> None:
     content = memoryview(repository.storage.get(FileKind.DATA, move.pack))
     for entry in move.entries:
         try:
-            repository.save_sealed(entry, bytes(content[entry.offset : entry.offset + entry.length]))
+            repository.save_sealed(entry, content[entry.offset : entry.offset + entry.length])
         except CorruptData as error:
             raise CorruptData(f"could not rewrite pack {move.pack[:8]}: {error}", name=move.pack) from error
 

@@ -350,7 +350,7 @@ class Repository:
             self._flush_index(when_due=True)
         return name, added
 
-    def save_sealed(self, entry: BlobEntry, sealed: bytes) -> None:
+    def save_sealed(self, entry: BlobEntry, sealed: Buffer) -> None:
         """Add a blob as it lies in another pack of this repository, after proving it. For prune, which moves blobs."""
         self._require_index()
         builder = self._builder(entry.kind)
@@ -368,7 +368,7 @@ class Repository:
     def _store(self, builder: PackBuilder) -> None:
         self.require_lock()
         pack = builder.finish()
-        self.storage.put(FileKind.DATA, pack.id, pack.buffers)
+        self.storage.put(FileKind.DATA, pack.id, pack.content)
         self._note(pack.record)
         self._building.difference_update((builder.kind, entry.id) for entry in pack.record.entries())
 

@@ -156,7 +156,7 @@ class SealingBench:
     def _put(self, pack: FinishedPack) -> None:
         while len(self._putting) >= _PACKS_IN_FLIGHT:
             self._settle()
-        future = self._putter.submit(self._storage.put, FileKind.DATA, pack.id, pack.buffers)
+        future = self._putter.submit(self._storage.put, FileKind.DATA, pack.id, pack.content)
         self._putting.append((pack.record, future))
 
     def _settle(self) -> None:

@@ -137,7 +137,7 @@ def test_packs_that_no_index_names_are_deleted(repository: Repository, memory: M
     builder = PackBuilder(repository.key, BlobKind.DATA)
     builder.add(blob_id(b"lost"), b"lost")
     orphan = builder.finish()
-    memory.put(FileKind.DATA, orphan.id, orphan.buffers)
+    memory.put(FileKind.DATA, orphan.id, orphan.content)
     plan = prune(repository)
     assert [file.name for file in plan.orphans] == [orphan.id]
     assert orphan.id not in names(memory, FileKind.DATA)
@@ -168,7 +168,7 @@ def test_of_two_copies_one_goes(repository: Repository, memory: MemoryStorage) -
         for blob in (NOISE[0], NOISE[1], NOISE[2]):
             builder.add(blob_id(blob), blob)
         copy = builder.finish()
-        memory.put(FileKind.DATA, copy.id, copy.buffers)
+        memory.put(FileKind.DATA, copy.id, copy.content)
         repository.add_packs([copy.record])
         repository.flush()
     prune(repository)

@@ -135,7 +135,7 @@ def test_packs_of_workers_must_be_in_an_index_file_before_a_snapshot(
         tree = b'{"nodes":[]}\n'
         builder.add(blob_id(tree), tree)
         pack = builder.finish()
-        memory.put(FileKind.DATA, pack.id, pack.buffers)
+        memory.put(FileKind.DATA, pack.id, pack.content)
         repository.add_packs([pack.record])
         snapshot = Snapshot(time=repository.clock(), tree=blob_id(tree), paths=("/srv",))
         with pytest.raises(BackupError, match="flushed"):
@@ -211,7 +211,7 @@ def test_the_index_is_written_when_ten_minutes_are_over(
             builder = PackBuilder(repository.key, BlobKind.DATA)
             builder.add(blob_id(b"%d" % number), b"%d" % number)
             pack = builder.finish()
-            memory.put(FileKind.DATA, pack.id, pack.buffers)
+            memory.put(FileKind.DATA, pack.id, pack.content)
             repository.add_packs([pack.record])
             assert len(names(memory, FileKind.INDEX)) == (number == 2)
             clock.advance(minutes=5)
@@ -306,7 +306,7 @@ def test_a_damaged_blob_names_its_pack_and_another_copy_serves_instead(
         builder = PackBuilder(repository.key, BlobKind.DATA)
         builder.add(name, content)
         copy = builder.finish()
-        memory.put(FileKind.DATA, copy.id, copy.buffers)
+        memory.put(FileKind.DATA, copy.id, copy.content)
         repository.add_packs([copy.record])
         repository.flush()
     assert repository.load_blob(BlobKind.DATA, name) == content

@@ -304,7 +304,7 @@ def test_trees_are_read_where_another_copy_is_sound(repository: Repository, memo
         builder = PackBuilder(repository.key, BlobKind.TREE)
         builder.add(blob_id(encode_tree(())), encode_tree(()))
         copy = builder.finish()
-        memory.put(FileKind.DATA, copy.id, copy.buffers)
+        memory.put(FileKind.DATA, copy.id, copy.content)
         repository.add_packs([copy.record])
         repository.flush()
     content = memory.files[FileKind.DATA, pack]
