@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -158,10 +159,9 @@ def _steps(lines: list[str], start: int) -> tuple[str, list[Step]]:
         elif not in_code and (match := _STEP.fullmatch(lines[place])):
             heads.append((place, match[1]))
     first = heads[0][0] if heads else len(lines)
-    ends = [place for place, _ in heads[1:]] + [len(lines)]
     steps = [
         _step(number, title, lines[place + 1 : end], place + 1)
-        for number, ((place, title), end) in enumerate(zip(heads, ends, strict=True), 1)
+        for number, ((place, title), (end, _)) in enumerate(pairwise([*heads, (len(lines), "")]), 1)
     ]
     return "\n".join(lines[start:first]).strip(), steps
 

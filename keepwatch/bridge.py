@@ -12,6 +12,8 @@ from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
 from monitor.alerting import Policy
 from monitor.result import Reading, Result, Status
 
+PLANS = "plans"
+"""The check that judges emergency plans (keepwatch/plans/)."""
 EVERY = timedelta(seconds=30)
 """How often the daemon looks."""
 
@@ -28,6 +30,7 @@ def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Poli
         *(_policy(_guard(job), "snapshot-suspicious") for job in jobs),
         *(_policy(_repository(name), "repository-problem") for name in repositories),
         _policy("keepwatch", "keepwatch-itself"),
+        _policy(PLANS, "plan-needs-care"),
     ]
     return {policy.check: policy for policy in found}
 

@@ -21,6 +21,7 @@ from keepwatch import bridge
 from keepwatch.clock import local_time, now
 from keepwatch.dispatcher import Dispatcher
 from keepwatch.heartbeat import Heartbeat, Pulse
+from keepwatch.plans.shelf import Shelf
 from keepwatch.state import StateDirectory
 from keepwatch.supervision import Systemd
 from keepwatch.ticker import Ticker
@@ -51,6 +52,7 @@ class Daemon:
         self._server = WebServer(create_app(self._viewer.view, now), settings.web.host, settings.web.port)
         self._watch = Watch(settings, state.monitor_db, now)
         self._dispatcher = Dispatcher(settings, state, Catalog(state.backup_db), now)
+        self._shelf = Shelf(settings, state.plan_log)
         self._pulse = Pulse(("evaluation", "scheduler"))
         self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
         self._systemd = Systemd()
@@ -64,8 +66,10 @@ class Daemon:
         self._ticker.every(1, self._dispatch)
         self._ticker.every(int(bridge.EVERY.total_seconds()), self._judge_backups)
         self._ticker.every(5, self._tell_supervisors)
+        self._ticker.every(5, self._show_plans)
         self._ticker.every(10, lambda: self._watch.keep_history(now()))
         self._show_backups()
+        self._show_plans()
         self._server.start()
         self._systemd.ready(f"page at {self._server.url}")
         log.info("daemon started", extra={"page": self._server.url})
@@ -126,8 +130,17 @@ class Daemon:
         with suppress(CatalogError):  # it is a problem of its own; what was known goes on being judged
             self._show_backups()
         view, moment = self._viewer.view(), now()
-        problems = self._problems | self._watch.problems()
-        self._watch.take(bridge.results(view.jobs, view.repositories, problems, moment), moment)
+        plans = self._shelf.results(moment)
+        problems = self._problems | self._watch.problems() | {"plans.jsonl": self._shelf.problem}
+        self._watch.take([*bridge.results(view.jobs, view.repositories, problems, moment), *plans], moment)
+
+    def _show_plans(self) -> None:
+        """Show plans and what became of them, as files and log stand now."""
+        alerts = self._viewer.ingredients.watch.alerts
+        firing = [(a.check, f"{a.check} {a.entity}".strip()) for a in alerts if a.state in ("firing", "recovering")]
+        part = self._shelf.part(now(), firing)
+        if part != self._viewer.ingredients.plans:
+            self._viewer.put(plans=part)
 
     def _tell_supervisors(self) -> None:
         stalled = self._pulse.stalled(_STALL_SECONDS)
@@ -155,6 +168,7 @@ class Daemon:
             self._problems["configuration"] = None
             self._watch.reconfigure(settings, now())
             self._dispatcher.reconfigure(settings)
+            self._shelf.reconfigure(settings)
             self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
             self._viewer.put(settings=settings, reloaded_at=now(), config_problem=None)
             log.info("reloaded")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from keepwatch.view import CheckView, DutyView, JobView, RepositoryView, RunView, View
+from keepwatch.view import CheckView, DutyView, JobView, PlanView, RepositoryView, RunView, View
 from monitor.exposition import Kind as FamilyKind
 from monitor.exposition import family, label_text
 from monitor.suppress import Kind
@@ -308,6 +308,31 @@ def repository_families(view: View) -> Iterator[str]:
         yield from _columns(owners, labels, lambda o: o[0], counts)
 
 
+_PLANS: tuple[Column[PlanView], ...] = (
+    ("plan_review_due_timestamp_seconds", "When somebody has to have read it again.", lambda p: _at(p.review_due_at)),
+    ("plan_last_proven_timestamp_seconds", "When it was last shown to work.", lambda p: _at(p.proven_at)),
+    (
+        "plan_exercise_rto_seconds",
+        "Measured time to have everything back, last exercise.",
+        lambda p: p.last_exercise.rto_seconds if p.last_exercise else None,
+    ),
+    (
+        "plan_exercise_rpo_seconds",
+        "Age of the oldest data that came back, last exercise.",
+        lambda p: p.last_exercise.rpo_seconds if p.last_exercise else None,
+    ),
+    ("plan_rto_target_seconds", "Time within which everything has to be back.", lambda p: p.rto_seconds),
+    ("plan_rpo_target_seconds", "Age of the data that is tolerable then.", lambda p: p.rpo_seconds),
+    ("plan_open_improvements", "What fell short and was not seen to yet.", lambda p: len(p.improvements)),
+    ("plan_findings", "What about it needs care.", lambda p: len(p.findings)),
+)
+
+
+def plan_families(view: View) -> Iterator[str]:
+    """Emergency plans."""
+    yield from _columns(view.plans, ("plan",), lambda p: (p.name,), _PLANS)
+
+
 COLLECTORS: tuple[tuple[str, Build], ...] = (
     ("daemon", daemon_families),
     ("checks", check_families),
@@ -316,5 +341,6 @@ COLLECTORS: tuple[tuple[str, Build], ...] = (
     ("backups", backup_families),
     ("drills", drill_families),
     ("repositories", repository_families),
+    ("plans", plan_families),
 )
 """Every part of the page: name in ``keepwatch_collector_success``, and what builds it."""

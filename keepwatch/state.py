@@ -3,6 +3,7 @@
     STATE/monitor.db        alerts, history, outbox, silences
     STATE/backup.db         catalog of runs and drills
     STATE/drills.jsonl      evidence of drills, hash-chained
+    STATE/plans.jsonl       what became of emergency plans, hash-chained
     STATE/copies/           consistent copies of the databases, for backing them up
     STATE/scratch/          where drills restore to
     STATE/locks/            one lock file for the daemon and one a job
@@ -29,6 +30,7 @@ class StateDirectory:
         self.monitor_db = self.path / "monitor.db"
         self.backup_db = self.path / "backup.db"
         self.journal = self.path / "drills.jsonl"
+        self.plan_log = self.path / "plans.jsonl"
         self.copies = self.path / "copies"
         self.scratch = self.path / "scratch"
         self.locks = self.path / "locks"

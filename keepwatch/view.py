@@ -228,6 +228,85 @@ class JobView:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanStepView:
+    """One step of a plan, and who has done it while the plan is being carried out."""
+
+    number: int
+    title: str
+    person: str
+    goal: str
+    text: str
+    done_at: datetime | None = None
+    done_by: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExerciseView:
+    """The latest exercise of a plan."""
+
+    verdict: str
+    """``PASSED``, ``SHORT``, ``FAILED`` or ``INCONCLUSIVE``."""
+    ended_at: datetime
+    by: str
+    rto_seconds: float | None
+    rpo_seconds: float | None
+    jobs: int
+    shortfalls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ImprovementView:
+    """What fell short in an exercise and was not seen to yet."""
+
+    number: int
+    what: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOutView:
+    """A plan that is being carried out."""
+
+    by: str
+    reason: str
+    rehearsal: bool
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """One emergency plan."""
+
+    name: str
+    title: str
+    owner: str
+    deputies: tuple[str, ...]
+    contacts: tuple[tuple[str, str, str], ...]
+    """Name, role, how to reach."""
+    risk: str
+    """Kind of risk, likelihood and impact: ``attack, possible, severe``."""
+    scope: str
+    """``single`` or ``several`` points of failure."""
+    introduction: str
+    rto_seconds: float
+    rpo_seconds: float
+    review_due_at: datetime
+    proven_at: datetime | None
+    """When it was last shown to work; None when never."""
+    steps: tuple[PlanStepView, ...]
+    alerts: tuple[str, ...] = ()
+    """What calls for it."""
+    called_by: tuple[str, ...] = ()
+    """Titles of the alerts that call for it now."""
+    last_exercise: ExerciseView | None = None
+    improvements: tuple[ImprovementView, ...] = ()
+    findings: tuple[str, ...] = ()
+    """What about it needs care."""
+    under_way: CarryOutView | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class View:
     """Everything there is to show at ``made_at``."""
 
@@ -248,6 +327,10 @@ class View:
     snapshots: tuple[SnapshotView, ...] = ()
     """Newest first."""
     repositories: tuple[RepositoryView, ...] = ()
+    plans: tuple[PlanView, ...] = ()
+    """Emergency plans, by name."""
+    plan_findings: tuple[str, ...] = ()
+    """What is wrong with plans that cannot be read, and risks without one."""
     silences: tuple[tuple[int, str, str, str, datetime], ...] = ()
     """Active ones: id, matchers, author, comment, end."""
     config_reloaded_at: datetime | None = None

@@ -25,6 +25,7 @@ from keepwatch.view import (
     DutyView,
     JobView,
     PauseView,
+    PlanView,
     ReadingView,
     RepositoryView,
     RunView,
@@ -73,6 +74,14 @@ class BackupPart:
 
 
 @dataclass(frozen=True, slots=True)
+class PlansPart:
+    """What the emergency plans contribute; see :class:`keepwatch.view.View`."""
+
+    plans: tuple[PlanView, ...] = ()
+    plan_findings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Ingredients:
     """Everything that a view is made of."""
 
@@ -80,6 +89,7 @@ class Ingredients:
     started_at: datetime
     watch: WatchPart = WatchPart()
     backups: BackupPart = BackupPart()
+    plans: PlansPart = PlansPart()
     reloaded_at: datetime | None = None
     config_problem: str | None = None
     heartbeat_success_at: datetime | None = None
@@ -183,6 +193,8 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
             )
             for repository in part.repositories
         ),
+        plans=ingredients.plans.plans,
+        plan_findings=ingredients.plans.plan_findings,
         silences=watch.silences,
         config_reloaded_at=ingredients.reloaded_at,
         config_reload_ok=ingredients.config_problem is None,
@@ -212,7 +224,7 @@ def _job(
     pause = next((pause for pause in part.pauses if pause.job == name and pause.lasts(now)), None)
     return JobView(
         name=name,
-        source=f"{job.source.type}: {' '.join(str(path) for path in job.source.paths)}",
+        source=f"{job.source.type}: {job.source.subject}",
         repositories=tuple(job.repositories),
         configured_at=part.configured.get(name, now),
         rpo_seconds=job.rpo.total_seconds() if job.rpo else None,

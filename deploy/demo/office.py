@@ -105,7 +105,8 @@ class Office:
         copies = self.directory / "copies"
         values: dict[str, object] = {
             "state": self.directory / "state", "listen": self.listen, "repository": self.directory / "repository",
-            "password": password, "archive": self.books.archive, "copies": copies, "portal": self.portal_port,
+            "offsite": self.directory / "offsite", "plans": HERE / "plans", "password": password,
+            "archive": self.books.archive, "copies": copies, "portal": self.portal_port,
             "copy_ledger": _line(HERE / "ledger.py", self.books.ledger, copies / "ledger.db"),
             "inbox": self.desk.url.replace("http:", "json:") + "/inbox", "gateway": f"{self.gateway.url}/health",
             "importer": _as_regex(" ".join(self.importer.command[1:])),

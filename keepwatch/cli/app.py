@@ -25,6 +25,7 @@ COMMANDS = {
     "pausing": ("pause", "resume"),
     "restores": ("restore",),
     "drills": ("drill",),
+    "plans": ("plan",),
     "repository": ("snapshots", "verify", "forget", "prune", "unlock"),
     "contents": ("ls", "find", "diff", "dump"),
     "copies": ("copy",),

@@ -16,7 +16,9 @@ from keepwatch.view import (
     CheckView,
     DrillView,
     DutyView,
+    ExerciseView,
     JobView,
+    PlanView,
     ReadingView,
     RepositoryView,
     RunView,
@@ -54,9 +56,11 @@ def exported_metrics() -> set[str]:
     repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading)
     check = CheckView("root disk", "/", "disk", Status.CRITICAL, "full", at, readings=(Reading("used", 0.99, "ratio"),))
     alert = AlertView("1", "root disk", "root disk", "/", "critical", "firing", at, "full")
+    exercise = ExerciseView("SHORT", at, "anna", 2.0, 2.0, 1, ("too late",))
+    plan = PlanView("fire", "Fire", "anna", (), (), "disaster", "several", "", 1.0, 1.0, at, at, (), (), (), exercise)
     view = View(
         "erp-1", "0", at, at, "UTC", (check,), (alert,), (job,), (done,), (drill,), (), (repository,),
-        outbox_oldest_at=at, notifications=(("mail", 1, 1),),
+        outbox_oldest_at=at, notifications=(("mail", 1, 1),), plans=(plan,),
     )  # fmt: skip
     page = MetricsPage(lambda: view).render().decode()
     return set(re.findall(r"^(\w+)[{ ]", page, re.MULTILINE))
