@@ -4,7 +4,7 @@ Models only; reading the files, with every problem at its line, is for :mod:`con
 """
 
 import datetime
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from pydantic import Field
 
@@ -78,8 +78,8 @@ class PlanHead(Model):
     """Time within which everything has to be back."""
     rpo: Duration
     """Age of the data that is tolerable then."""
-    alerts: list[Name] = []
-    """Checks and alerts that call for this plan."""
+    alerts: list[Annotated[str, Field(min_length=1)]] = []
+    """Checks, also with their entity, and alerts of jobs and repositories that call for this plan."""
     review_by: datetime.date
     """Day until which somebody has to read it again."""
     risk: Risk

@@ -131,9 +131,11 @@ def _misnamed(plan: Plan, message: str, place: Place) -> Finding:
 
 
 def _uncovered(book: PlanBook, settings: Settings) -> Iterator[Finding]:
+    if book.problems:  # a plan that could not be read may cover it
+        return
     wanted = settings.plans.risks
     if wanted is None:
-        wanted = list(RISK_KINDS) if book.plans or book.problems else []
+        wanted = list(RISK_KINDS) if book.plans else []
     covered = {plan.head.risk.kind for plan in book.plans}
     for kind in wanted:
         if kind not in covered:
