@@ -39,8 +39,9 @@ def reference_problems(document: Document) -> Iterator[Problem]:
     yield from _web(document)
     yield from _repositories(document)
     yield from _jobs(document)
-    for section in ("checks", "notify"):
+    for section in ("checks", "notify", "maintenance"):
         yield from _names(document, section)
+    yield from _fallbacks(document)
     yield from _dependencies(document)
     for keys, check in _items(document, "checks"):
         yield from _thresholds(document, keys, check)
@@ -49,7 +50,7 @@ def reference_problems(document: Document) -> Iterator[Problem]:
 def _web(document: Document) -> Iterator[Problem]:
     web = _table(document.data, "web")
     listen = web.get("listen")
-    if isinstance(listen, str) and host_of(listen) not in LOOPBACK and "web_config_file" not in web:
+    if isinstance(listen, str) and ":" in listen and host_of(listen) not in LOOPBACK and "web_config_file" not in web:
         problem = "is no loopback address, so it needs a web_config_file with TLS and users (docs/web.md)"
         yield document.problem(("web", "listen"), problem, shown(listen))
 
@@ -116,9 +117,7 @@ def _dependencies(document: Document) -> Iterator[Problem]:
     for keys, check in _items(document, "checks"):
         names = check.get("depends_on")
         if isinstance(check.get("name"), str) and isinstance(names, list):
-            parents[check["name"]] = {
-                name: (*keys, "depends_on", index) for index, name in enumerate(names) if isinstance(name, str)
-            }
+            parents[check["name"]] = dict(_parents((*keys, "depends_on"), names))
         elif isinstance(check.get("name"), str):
             parents[check["name"]] = {}
     for links in parents.values():
@@ -128,6 +127,26 @@ def _dependencies(document: Document) -> Iterator[Problem]:
     for circle in _circles({name: [p for p in links if p in parents] for name, links in parents.items()}):
         keys = parents[circle[0]][circle[1]]
         yield document.problem(keys, f"checks depend on each other in a circle: {' -> '.join(circle)}")
+
+
+def _parents(keys: Keys, names: list[Any]) -> Iterator[tuple[str, Keys]]:
+    """Yield the checks of a `depends_on`, those of redundancy groups included, with where each stands."""
+    for index, name in enumerate(names):
+        if isinstance(name, str):
+            yield name, (*keys, index)
+        elif isinstance(name, list):
+            yield from _parents((*keys, index), name)
+
+
+def _fallbacks(document: Document) -> Iterator[Problem]:
+    """Yield fallback channels that do not exist; one cannot stand in for itself."""
+    known = {channel["name"] for _, channel in _items(document, "notify") if isinstance(channel.get("name"), str)}
+    for keys, channel in _items(document, "notify"):
+        name = channel.get("fallback")
+        others = known - {channel.get("name")}
+        if isinstance(name, str) and name not in others:
+            problem = f"no other channel is named '{name}'{suggestion(name, others)}"
+            yield document.problem((*keys, "fallback"), problem)
 
 
 def _circles(parents: dict[str, list[str]]) -> Iterator[list[str]]:
