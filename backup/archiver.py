@@ -5,9 +5,9 @@ trusts the parent snapshot for what has not changed. Nothing is deleted here, an
 whenever it is stopped, what is stored helps the next run and harms nobody.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from threading import Event
@@ -53,6 +53,8 @@ class BackupReport:
     unreadable: tuple[Problem, ...] = ()
     left_out: int = 0
     """Entries left out on purpose because this user may not read them."""
+    manifest: Mapping[str, object] = field(default_factory=dict)
+    """What the application said of its data, where the source has one (see :class:`~backup.sources.base.Capture`)."""
     packs_missing: int = 0
     """Packs that the index names and the storage does not have, found by a full run, which stores their blobs again."""
 
@@ -167,6 +169,7 @@ def backup(
         rereads=run.rereads,
         unreadable=problems,
         left_out=capture.left_out,
+        manifest=capture.manifest,
         packs_missing=len(missing),
     )
 

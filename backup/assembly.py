@@ -29,8 +29,9 @@ from backup.portions import (
 from backup.repository import Repository
 from backup.sealing import ExtentRead, Job, ReadExtent, ReadFiles, SaveTrees, Tally
 from backup.snapshot import Snapshot, SnapshotSummary
-from backup.sources.base import Capture, Enter, Files, Leaf, Problem, Xattrs
+from backup.sources.base import Capture, Enter, Files, Leaf, Problem, Stream, Xattrs
 from backup.sources.files import describe, read_xattrs
+from backup.streams import Lot, StreamFile, StreamFiles
 from backup.tree import (
     TYPE_OF_FORMAT,
     encode_name,
@@ -129,6 +130,7 @@ class Assembly:
         self._rest: list[tuple[_Folder, Portion]] = []
         """Files that a job gave back unread."""
         self._again: list[_BigFile] = []
+        self._streams = StreamFiles[_Folder](self._chunker, self._submit_lot)
         self._trees: list[tuple[bytes, bytes]] = []
         self._trees_bytes = 0
         self._new_trees: set[bytes] = set()
@@ -157,6 +159,8 @@ class Assembly:
                 folder.files = step.names
             elif isinstance(step, Leaf):
                 self._leaf(folder, step)
+            elif isinstance(step, Stream):
+                self._stream(folder, step)
             elif isinstance(step, Enter):
                 folder = self._enter(folder, step)
                 self._breathe(step.path)
@@ -168,6 +172,7 @@ class Assembly:
         self._arrived(root)
         while True:
             self._submit_batch()
+            self._streams.submit()
             if not (self._crew.busy or self._rest or self._again):
                 break
             self._breathe("")
@@ -231,6 +236,20 @@ class Assembly:
         node = head + encode_rest(linktarget=leaf.linktarget, xattrs=leaf.xattrs, device=device)
         self._count(self._old_nodes(folder).get(json_name), node)
         folder.nodes[raw_bytes(name)] = node
+
+    def _stream(self, folder: _Folder, stream: Stream) -> None:
+        folder.mixed = True
+        folder.awaited += 1
+        if done := self._streams.read(folder, stream):
+            self._stream_read(done)
+
+    def _submit_lot(self, job: Job, lot: Lot[_Folder]) -> None:
+        self._crew.submit(job, lot)
+        self._breathe("")
+
+    def _stream_read(self, file: StreamFile[_Folder]) -> None:
+        node = encode_file(encode_name(file.name), file.status, file.size, file.ids, ())
+        self._file_read(file.folder, file.name, FileRead(node, file.size, "", 0))
 
     def _count(self, old_node: str | None, node: str) -> None:
         if old_node is None:
@@ -330,6 +349,9 @@ class Assembly:
                 case list(), list():
                     for folder, read in zip(token, result, strict=True):
                         self._portion_read(folder, read)
+                case Lot(), tuple():
+                    for file in token.arrived(result):
+                        self._stream_read(file)
                 case (_BigFile() as big, int(number)), ExtentRead():
                     big.extents[number] = result
                     self._finish_big(big)

@@ -40,6 +40,13 @@ class ReadExtent:
 
 
 @dataclass(frozen=True, slots=True)
+class SavePieces:
+    """Job: save these pieces of streams. Result: their ids, a tuple."""
+
+    pieces: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SaveTrees:
     """Job: save these trees, which are new. Result: None."""
 
@@ -47,7 +54,7 @@ class SaveTrees:
     """Id and content."""
 
 
-Job = ReadFiles | ReadExtent | SaveTrees
+Job = ReadFiles | ReadExtent | SavePieces | SaveTrees
 
 
 class ExtentRead(NamedTuple):
@@ -106,6 +113,8 @@ class SealingBench:
                 return self._reader.read(job.portions)
             case ReadExtent():
                 return self._read_extent(job)
+            case SavePieces():
+                return tuple(self._save(piece) for piece in job.pieces)
             case SaveTrees():
                 for name, content in job.trees:
                     self._save_tree(name, content)

@@ -20,6 +20,7 @@ from config.model import IDENTIFIER, NAME, Model
 from config.positions import Path as Keys
 from config.problems import Problem
 from config.settings import Settings
+from config.sources import FILE_NAME
 
 _LONGEST = 60
 
@@ -29,6 +30,7 @@ FORMS: Mapping[str, str] = {
     LISTEN: "must be an address and a port, such as 127.0.0.1:9750",
     WEB_ADDRESS: "must begin with http:// or https://",
     STORAGE_CLASS: "must be one of S3's storage classes in capitals, such as STANDARD_IA",
+    FILE_NAME: "must be a file's name of at most 255 characters, without a slash",
     AT_MOST: "must be a number and a duration, such as '1 per 1h'",
 }
 """What each pattern of the models asks for."""

@@ -7,9 +7,10 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from config.expansion import Expandable, SecretText
-from config.model import AbsolutePath, Identifier, Model
+from config.model import Identifier, Model
 from config.schedule import Schedule
-from config.units import ByteRate, ByteSize, Duration, Share
+from config.sources import SourceSettings
+from config.units import ByteRate, Duration, Share
 from config.windows import WeeklyWindow
 
 STORAGE_CLASS = r"^[A-Z][A-Z0-9_]*$"
@@ -109,24 +110,6 @@ class RepositorySettings(Model):
         return self
 
 
-class FilesSource(Model):
-    """Files and folders below some paths."""
-
-    type: Literal["files"]
-    paths: list[AbsolutePath] = Field(min_length=1, examples=[["/srv/invoices"]])
-    """Absolute paths to back up."""
-    exclude: list[str] = Field([], examples=[["*.tmp", "cache/"]])
-    """What to leave out, as gitignore patterns; one that begins with a slash is matched against the whole path."""
-    exclude_caches: bool = True
-    """Leave out folders marked with a CACHEDIR.TAG."""
-    exclude_larger_than: ByteSize | None = Field(None, examples=["4 GiB"])
-    """Leave out files above this size."""
-    one_file_system: bool = False
-    """Stay on the file systems of the given paths."""
-    skip_unreadable: bool = False
-    """Leave out, without calling the run partial, what this user may not read."""
-
-
 class KeepSettings(Model):
     """Retention: which snapshots `forget` keeps. The newest and the newest drill-proven one are always kept."""
 
@@ -184,7 +167,7 @@ class GuardSettings(Model):
 class JobSettings(Model):
     """One thing that is backed up, with its promises."""
 
-    source: FilesSource
+    source: SourceSettings
     """What is backed up."""
     repositories: list[Identifier] = Field(min_length=1, examples=[["local"]])
     """Names of the repositories that receive it."""

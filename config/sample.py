@@ -18,6 +18,7 @@ from config.checks import READINGS, CheckBase, CheckSettings
 from config.fields import key_of, models_in, tag_of
 from config.model import Model
 from config.settings import Settings
+from config.sources import SourceSettings
 from config.writing import assignment, header
 
 _WIDTH = 110
@@ -38,7 +39,7 @@ def sample(state_dir: Path) -> str:
         written = values.get(section, {})
         if section == "checks":
             lines += _checks(written)
-        elif section == "notify":
+        elif section in ("notify", "maintenance"):
             lines += _commented(_table(_item_model(field), (section,), {}, item=True))
         elif model and not field.is_required() and field.default is None:
             lines += _commented(_table(model[0], (section,), {}))
@@ -47,6 +48,8 @@ def sample(state_dir: Path) -> str:
         else:
             for name, table in written.items():
                 lines += _table(_item_model(field), (section, name), table)
+            if section == "jobs":
+                lines += _commented(_other_sources(written))
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
@@ -68,7 +71,7 @@ def _table(
     for name, field in model.model_fields.items():
         key = key_of(name, field)
         if models_in(field.annotation) and isinstance(written.get(key), dict):
-            inner.append((models_in(field.annotation)[0], key))
+            inner.append((_chosen(field, written[key]), key))
             continue
         if models_in(field.annotation) and not field.examples:
             if isinstance(field.default, Model):
@@ -86,6 +89,26 @@ def _table(
         yield ""
         yield from _commented(_table(inner_model, (*names, key), {}))
     yield ""
+
+
+def _chosen(field: FieldInfo, written: Mapping[str, Any]) -> type[Model]:
+    """Return the model that stands in a field, by its tag where there is a choice."""
+    models = models_in(field.annotation)
+    return next((model for model in models if tag_of(model) == written.get("type")), models[0])
+
+
+def _other_sources(written: Mapping[str, Any]) -> Iterator[str]:
+    """Write a job for each type of source that none of ``written`` has."""
+    used = {job["source"]["type"] for job in written.values()}
+    repositories = next(iter(written.values()))["repositories"]
+    for model in models_in(SourceSettings):
+        if (tag := tag_of(model)) in used or tag is None:
+            continue
+        yield from _comment(f"{tag}: {' '.join((model.__doc__ or '').split())}")
+        yield header(("jobs", f"my-{tag}"), item=False)
+        yield assignment("repositories", repositories)
+        yield ""
+        yield from _table(model, ("jobs", f"my-{tag}", "source"), {"type": tag})
 
 
 def _checks(written: list[dict[str, Any]]) -> Iterator[str]:

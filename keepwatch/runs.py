@@ -7,7 +7,7 @@ run; a user's error becomes a failed run with a hint, a bug one with a traceback
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +23,6 @@ from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
 from backup.retaining import extend_retention
 from backup.snapshot import Snapshot
-from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from backup.storage.open import open_configured
 from config.secrets import SecretError, read_password
@@ -126,8 +125,8 @@ def _read_source(work: Work) -> Ending:
     job, order = work.job, work.order
     environment = {"KEEPWATCH_JOB": order.job, "KEEPWATCH_KIND": order.kind}
     with hooks.around(job.before, job.after, environment, work.stop):
-        source = FilesSource.from_settings(job.source)
-        if _covers(job.source.paths, work.state.path):
+        source = work.source()
+        if _covers(source.live_paths, work.state.path):
             work.state.copy_databases()
         repository = work.open(may_create=True)
         guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
@@ -248,7 +247,7 @@ def _drill(work: Work) -> Ending:
         snapshot=order.snapshot,
         scratch=work.state.scratch,
         clock=work.clock,
-        live_paths=[str(path) for path in job.source.paths],
+        live_paths=work.source().live_paths,
         rto_objective=job.rto,
         rpo_objective=job.rpo,
         plant=order.plant,
@@ -350,7 +349,7 @@ def _row(repository: str, snapshot: Snapshot) -> SnapshotRow:
     )
 
 
-def _covers(paths: list[Path], folder: Path) -> bool:
+def _covers(paths: Iterable[str], folder: Path) -> bool:
     return any(folder.is_relative_to(path) for path in paths)
 
 

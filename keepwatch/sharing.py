@@ -18,7 +18,6 @@ from backup.copying import CopyReport, execute_copy, plan_copy
 from backup.errors import BackupError, Interrupted
 from backup.repository import Repository
 from backup.snapshot import Snapshot
-from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from backup.suspicions import TAG
 from config.secrets import SecretError
@@ -107,7 +106,7 @@ def _copy(work: Work, target: Repository, origin: str, snapshot_id: str) -> Shar
 
 def _why_not(work: Work, snapshot: Snapshot) -> str:
     """Say why a snapshot cannot stand in for reading the source now; empty when it can."""
-    order, source = work.order, FilesSource.from_settings(work.job.source)
+    order, source = work.order, work.source()
     last = _last_success(work)
     read_until = snapshot.summary.backup_end if snapshot.summary else snapshot.time
     reasons = (

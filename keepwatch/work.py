@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 from backup.catalog import Catalog
 from backup.errors import RepositoryMissing
 from backup.repository import Repository
+from backup.sources.base import Source
+from backup.sources.open import open_source
 from config.jobs import JobSettings
 from config.settings import Settings
 from keepwatch.orders import Order, Progress
@@ -48,6 +50,10 @@ class Work:
         while self.is_paused() and not self.stop.is_set():
             time.sleep(_LOOK_EVERY_SECONDS)
         return self.stop.is_set()
+
+    def source(self) -> Source:
+        """Return what the job backs up; nothing of it is read yet."""
+        return open_source(self.job.source, name=self.order.job, clock=self.clock)
 
     def open(self, *, may_create: bool = False) -> Repository:
         """Open the order's repository; make it only where none was ever seen.

@@ -31,6 +31,7 @@ STARTS_PROGRAMS = (
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
+    "backup/sources/streams.py": "dumps and base backups are the output of the database's own programs",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",

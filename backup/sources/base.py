@@ -5,7 +5,7 @@ it reports as a problem and goes on: a problem makes the run partial, never wron
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -50,11 +50,27 @@ class Leaf(NamedTuple):
     xattrs: Xattrs = ()
 
 
+class Stream(NamedTuple):
+    """A file whose content a program gives, once and in order: a dump, a member of a base backup, a manifest."""
+
+    path: str
+    """Of its directory."""
+    name: str
+    status: os.stat_result
+    """Mode, owner and moment; its size is what comes. :mod:`backup.sources.streams` makes one."""
+    content: Iterable[bytes]
+    """Parts of any length. Whatever goes wrong with the program is raised here, as SourceError, and ends the run
+    without a snapshot: half a dump is none.
+    """
+    page_bytes: int = 0
+    """Cut at multiples of this, for content whose pages stay where they are; 0 cuts where the content says so."""
+
+
 class Leave(NamedTuple):
     """The innermost directory ends."""
 
 
-Step = Enter | Files | Leaf | Leave
+Step = Enter | Files | Stream | Leaf | Leave
 
 
 class Admission(Protocol):
@@ -78,6 +94,11 @@ class Capture(Protocol):
     """Entries that this user may not read, where the source was told to leave them out."""
 
     @property
+    def manifest(self) -> Mapping[str, object]:
+        """What is in it by the application's own count, once the walk is over; empty where there is no application."""
+        ...
+
+    @property
     def admission(self) -> Admission:
         """What to ask about regular files."""
         ...
@@ -86,7 +107,7 @@ class Capture(Protocol):
         """Give every entry once. Steps outside any Enter belong to the root.
 
         Within a directory come first the regular files, then other leaves, then the directories, each in the order of
-        their raw names.
+        their raw names; streams come whenever their program gives them.
         """
         ...
 
@@ -97,6 +118,11 @@ class Source(Protocol):
     @property
     def paths(self) -> tuple[str, ...]:
         """What the snapshot says it holds: absolute paths. Snapshots with the same paths are each other's parents."""
+        ...
+
+    @property
+    def live_paths(self) -> tuple[str, ...]:
+        """Those of them that lie on this machine's file systems, for a drill to compare with; streams do not."""
         ...
 
     @property

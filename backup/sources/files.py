@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from pathspec import GitIgnoreSpec
 
 from backup.errors import SourceError
 from backup.sources.base import Enter, Files, Leaf, Leave, Problem, Step, Xattrs
-from config.jobs import FilesSource as FilesSettings
+from config.sources import FilesSource as FilesSettings
 
 CACHE_TAG = "CACHEDIR.TAG"
 _CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
@@ -57,6 +57,11 @@ class FilesSource:
         )
 
     @property
+    def live_paths(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.paths
+
+    @property
     def excludes(self) -> tuple[str, ...]:
         """The patterns left out."""
         return self.exclude
@@ -83,6 +88,7 @@ class FilesCapture:
 
     def __init__(self, source: FilesSource) -> None:
         self.problems: list[Problem] = []
+        self.manifest: Mapping[str, object] = {}
         self.left_out = 0
         self.admission = FilesAdmission(
             source.exclude_larger_than_bytes, asks_rights=source.skip_unreadable and os.geteuid() != 0

@@ -15,6 +15,7 @@ from config.machine import Machine
 from config.sample import sample
 from config.settings import Settings
 from config.showing import show
+from config.sources import FilesSource
 from config.units import format_duration
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import note, print_json
@@ -119,6 +120,8 @@ def remarks(settings: Settings) -> list[str]:
 
 def _swallows(job: JobSettings, repository: Path) -> bool:
     """Tell whether a repository's folder is among what a job backs up."""
+    if not isinstance(job.source, FilesSource):
+        return False
     excluded = GitIgnoreSpec.from_lines(job.source.exclude)
     return any(
         repository.is_relative_to(path)

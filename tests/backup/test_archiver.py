@@ -260,6 +260,7 @@ class Mischief:
     def __init__(self, capture: FilesCapture, act: Callable[[Step], None]) -> None:
         self._capture, self._act = capture, act
         self.problems, self.left_out, self.admission = capture.problems, 0, capture.admission
+        self.manifest = capture.manifest
 
     def walk(self) -> Iterator[Step]:
         for step in self._capture.walk():

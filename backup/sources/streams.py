@@ -1,0 +1,127 @@
+"""What sources of streams have in common: the files they make up, and programs whose output is read.
+
+A program's output counts only when the program says so: its exit status is judged before the stream ends, so that a
+dump that fails half-way is an error in the middle of a file, never a short file.
+"""
+
+import os
+import stat
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import BinaryIO
+
+from backup.errors import SourceError
+from backup.sources.base import Enter, Leave, Problem, Step, Stream
+
+PART_BYTES = 1 << 20
+_TOLD_BYTES = 2000
+_ENDS_WITHIN_SECONDS = 10
+
+
+class NoFiles:
+    """The admission of a source that has no regular files."""
+
+    def takes(self, name: str, folder: int, status: os.stat_result) -> bool:  # noqa: ARG002 - the seam
+        """Take whatever there might be."""
+        return True
+
+    def forgives(self, error: OSError) -> bool:  # noqa: ARG002
+        """Forgive nothing."""
+        return False
+
+
+class StreamCapture:
+    """A capture that gives the steps of one iterator; ``manifest`` may be filled in while they are taken."""
+
+    def __init__(self, steps: Iterable[Step], manifest: Mapping[str, object] | None = None) -> None:
+        self.problems: list[Problem] = []
+        self.left_out = 0
+        self.manifest: Mapping[str, object] = {} if manifest is None else manifest
+        self.admission = NoFiles()
+        self._steps = steps
+
+    def walk(self) -> Iterator[Step]:
+        """Give every step once."""
+        yield from self._steps
+
+
+def folder(path: str, steps: Iterable[Step], *, at: datetime) -> Iterator[Step]:
+    """Put steps into a directory of our own making, such as ``/ledger``."""
+    yield Enter(path, os.path.basename(path), made_up(stat.S_IFDIR | 0o700, at), ())
+    yield from steps
+    yield Leave()
+
+
+def file(path: str, content: Iterable[bytes], *, at: datetime, page_bytes: int = 0, mode: int = 0o600) -> Stream:
+    """Make a stream of a whole path; it belongs to the user that we are, and only they may read it."""
+    above, name = os.path.split(path)
+    return Stream(above, name, made_up(stat.S_IFREG | mode, at), content, page_bytes)
+
+
+def made_up(mode: int, at: datetime) -> os.stat_result:
+    """Return the status of a file that lies nowhere: ``mode`` with its type, changed at ``at``, ours."""
+    seconds = int(at.timestamp())
+    nanoseconds = seconds * 10**9 + at.microsecond * 1000
+    ten = (mode, 0, 0, 1, os.geteuid(), os.getegid(), 0, seconds, seconds, seconds)
+    return os.stat_result(
+        ten, {"st_atime_ns": nanoseconds, "st_mtime_ns": nanoseconds, "st_ctime_ns": nanoseconds, "st_rdev": 0}
+    )
+
+
+def output_of(
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str, hint: str = ""
+) -> Iterator[bytes]:
+    """Run a program and give its standard output in parts of at most a MiB; its exit status is judged at the end.
+
+    ``environment`` replaces ours. ``what`` says what it does, for the error: ``dump database shop``. Raises SourceError
+    with the last lines of its standard error when it cannot be started, fails, or is killed. When the reader gives up,
+    the program is ended.
+    """
+    with tempfile.TemporaryFile() as told:
+        try:
+            program = subprocess.Popen(
+                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, env=environment,
+                bufsize=0, start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise SourceError(
+                f"could not {what}: {command[0]}: {(error.strerror or str(error)).lower()}",
+                hint=hint or "is the program installed, and on the PATH of the daemon?",
+            ) from None
+        assert program.stdout is not None
+        try:
+            while part := program.stdout.read(PART_BYTES):
+                yield part
+            status = program.wait()
+        finally:
+            program.stdout.close()
+            _end(program)
+        if status != 0:
+            raise SourceError(f"could not {what}: {_ending(command[0], status)}{_last_words(told)}", hint=hint or "")
+
+
+def _end(program: subprocess.Popen[bytes]) -> None:
+    if program.poll() is not None:
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, 15)
+    try:
+        program.wait(_ENDS_WITHIN_SECONDS)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, 9)
+        program.wait()
+
+
+def _ending(name: str, status: int) -> str:
+    return f"{name} was killed by signal {-status}" if status < 0 else f"{name} ended with status {status}"
+
+
+def _last_words(told: BinaryIO) -> str:
+    size = told.seek(0, os.SEEK_END)
+    told.seek(max(0, size - _TOLD_BYTES))
+    lines = told.read().decode("utf-8", "replace").strip().splitlines()
+    return f": {' | '.join(line.strip() for line in lines[-5:])}" if lines else ""
