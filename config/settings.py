@@ -14,8 +14,10 @@ from pydantic import AfterValidator, Field
 from config.checks import CheckSettings
 from config.expansion import SecretText
 from config.exporting import AlertmanagerSettings, MetricsSettings, WebSettings, web_address
+from config.history import HistorySettings
 from config.jobs import JobSettings, RepositorySettings
-from config.model import AbsolutePath, Identifier, Model, Name
+from config.model import AbsolutePath, Identifier, Model
+from config.notify import MaintenanceSettings, NotifySettings
 from config.plans import PlansSettings
 from config.units import Duration
 
@@ -49,23 +51,6 @@ class DaemonSettings(Model):
         return datetime.UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
 
 
-class NotifySettings(Model):
-    """One channel that alerts are told to."""
-
-    name: Name = Field(examples=["ops"])
-    """Unique name."""
-    url: SecretText = Field(examples=["mailtos://user:${MAIL_PASSWORD}@mail.example.com?to=ops@example.com"])
-    """Any Apprise URL; write secrets in it as ${VARIABLE}."""
-    severities: list[Literal["warning", "critical"]] = ["warning", "critical"]
-    """Which alerts it is told."""
-    group_wait: Duration = Field("30s", validate_default=True)
-    """How long the first message of a quiet channel waits for company."""
-    group_interval: Duration = Field("5m", validate_default=True)
-    """Least time between two messages after that."""
-    repeat: Duration = Field("4h", validate_default=True)
-    """When a firing alert that nobody acknowledged is told again."""
-
-
 class HeartbeatSettings(Model):
     """Dead-man switch: a URL that is fetched as long as the daemon's own loops advance."""
 
@@ -92,6 +77,10 @@ class Settings(Model):
     """What is watched."""
     notify: list[NotifySettings] = []
     """Who is told."""
+    maintenance: list[MaintenanceSettings] = []
+    """When not to tell, since somebody works on it."""
+    history: HistorySettings = HistorySettings()
+    """What is remembered of readings."""
     alertmanager: AlertmanagerSettings | None = None
     """Alertmanagers to tell."""
     heartbeat: HeartbeatSettings | None = None

@@ -35,7 +35,7 @@ class ActionEntry:
     """One request and what became of it.
 
     ``outcome``: requested, running, ended (see ``exit_code``; negative for a signal), timed out, failed to start,
-    capped, dropped (the alert was over), interrupted (the daemon ended first).
+    capped, cooling down, dropped (the alert was over), interrupted (the daemon ended first).
     """
 
     id: int
@@ -187,7 +187,13 @@ def _refusal(connection: sqlite3.Connection, row: sqlite3.Row, now: datetime) ->
         "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND started_at > ?",
         (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["period_seconds"]))),
     ).fetchone()[0]
-    return "capped" if begun >= row["most"] else None
+    if begun >= row["most"]:
+        return "capped"
+    last = connection.execute(
+        "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND exit_code IS NOT NULL AND ended_at > ?",
+        (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["cooldown_seconds"]))),
+    ).fetchone()[0]
+    return "cooling down" if last else None
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

@@ -35,6 +35,8 @@ class Check:
     subject: str = ""
     """What it looks at, for messages: a path, an address, a program."""
     every: timedelta = timedelta(seconds=30)
+    retry_interval: timedelta | None = None
+    """Its rhythm while an alert of it is pending; a quarter of ``every`` when there is none."""
     timeout: timedelta = timedelta(seconds=10)
     for_: timedelta = timedelta(0)
     keep_firing_for: timedelta = timedelta(0)
@@ -43,7 +45,7 @@ class Check:
     critical: tuple[Bound, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     runbook: str | None = None
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[str | tuple[str, ...], ...] = ()
     on_critical: ActionSettings | None = None
     optional: frozenset[str] = frozenset()
     """Readings that an entity may honestly lack: a bound on them is met by silence instead of UNKNOWN."""

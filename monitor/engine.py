@@ -5,11 +5,11 @@ and records what they say before anybody acts on it. It reads no clock, starts n
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from config.settings import NotifySettings
+from config.notify import NotifySettings
 from monitor import runs
 from monitor.alerting import (
     NO_DATA,
@@ -23,13 +23,14 @@ from monitor.alerting import (
     alert_id,
     close,
     no_data_policy,
+    shifted,
 )
-from monitor.message import Message, compose
-from monitor.outbox import Ledger, Outbox
+from monitor.announcer import Announcer, Surroundings
+from monitor.flapping import observe
+from monitor.outbox import Ledger
 from monitor.result import Result, Status
 from monitor.store import ActionRequest, Changes, MonitorStore, MonitorStoreCorrupt, MonitorStoreError
-from monitor.suppress import Acknowledgement, Kind, LoadWindow, Silence, Suppression, Suppressors, critical_checks
-from monitor.telling import identity_of, is_time, owed
+from monitor.suppress import Acknowledgement, Kind, LoadWindow, Silence, Suppression, parents_of
 
 log = logging.getLogger(__name__)
 
@@ -75,31 +76,28 @@ class AlertEngine:
         startup_grace: timedelta = timedelta(seconds=30),
         evidence: Evidence | None = None,
         zone: tzinfo = UTC,
+        surroundings: Surroundings | None = None,
     ) -> None:
-        """``policies`` by check name (see monitor/policy.py); ``now`` is when the daemon started; ``zone`` is where
-        messages write moments. Raises MonitorStoreError.
+        """``policies`` by check name (see monitor/policy.py); ``now`` is when the daemon started; ``surroundings``
+        take the place of ``host`` and ``zone`` where there is more to say. Raises MonitorStoreError.
         """
-        self._store, self._outbox = store, Outbox(store.database)
-        self._host, self._zone, self._evidence = host, zone, evidence
-        self._grace_until = now + startup_grace
+        self._store, self._evidence = store, evidence
+        self._announcer = Announcer(store, surroundings or Surroundings(host, zone), now + startup_grace)
         self._alerts = {alert.id: alert for alert in store.alerts()}
         self._statuses: dict[str, dict[str, Status]] = {}
         for (check, entity), status in store.statuses().items():
             self._statuses.setdefault(check, {})[entity] = status
         self._changes = Changes()
         self._seen: dict[str, tuple[str, ...]] = {}
-        self._suppressed: dict[str, tuple[Suppression, ...]] = {}
+        self._ran_at: dict[str, datetime] = {}
+        self._wanted: set[str] = set()
         self._pruned_at: datetime | None = None
-        self._revision: tuple[int, int] | None = None
-        self._ledger = Ledger({}, {}, {})
-        self._silences: list[Silence] = []
-        self._acknowledgements: dict[str, Acknowledgement] = {}
         self.store_problem: MonitorStoreError | None = None
         """Why the latest changes are not recorded yet; None when they are."""
-        self._open_by_check: dict[str, set[str]] = {}
+        self._live_by_check: dict[str, set[str]] = {}
         for alert in self._alerts.values():
-            if alert.is_open:
-                self._open_by_check.setdefault(alert.check, set()).add(alert.id)
+            if alert.is_live:
+                self._live_by_check.setdefault(alert.check, set()).add(alert.id)
         self.reconfigure(policies, channels, now)
 
     def take(self, results: Sequence[Result], now: datetime) -> list[Transition]:
@@ -125,7 +123,7 @@ class AlertEngine:
         self._forget_old(now)
         self._record(now)
         try:
-            self._refresh(now)
+            self._announcer.refresh(now)
             posted = self._tell(now, load_windows)
             if self._pruned_at is None or abs(now - self._pruned_at) >= _PRUNE_EVERY:
                 self._store.prune(now)
@@ -135,24 +133,52 @@ class AlertEngine:
             return 0
         return posted
 
-    def reconfigure(self, policies: Mapping[str, Policy], channels: Sequence[NotifySettings], now: datetime) -> None:
+    def reconfigure(
+        self,
+        policies: Mapping[str, Policy],
+        channels: Sequence[NotifySettings],
+        now: datetime,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         """Go by new settings. Alerts of checks that are gone resolve as "no longer configured"."""
         self._policies = dict(policies)
         self._no_data_policies = {check: no_data_policy(policy) for check, policy in policies.items()}
-        self._channels = tuple(channels)
-        self._channels_changed = True
-        for check in set(self._open_by_check) - set(self._policies):
-            for key in sorted(self._open_by_check[check]):
+        if surroundings is not None:
+            self._announcer.surroundings = surroundings
+        self._announcer.configure(channels, policies)
+        for check in set(self._live_by_check) - set(self._policies):
+            for key in sorted(self._live_by_check[check]):
                 self._put(self._alerts[key], close(self._alerts[key], now, "no longer configured"))
         for check in set(self._statuses) - set(self._policies):
             for entity in self._statuses.pop(check):
                 self._changes.statuses[check, entity] = None
         self._record(now)
 
+    def clock_stepped(self, by: timedelta, now: datetime) -> None:
+        """Take in that the wall clock was set, to ``now``: what was waiting goes on to wait for as long as before."""
+        log.warning("clock set", extra={"by_seconds": round(by.total_seconds())})
+        for keys in list(self._live_by_check.values()):
+            for alert in [self._alerts[key] for key in keys]:
+                if alert.is_open:
+                    self._alerts[alert.id] = self._changes.alerts[alert.id] = shifted(alert, by)
+        self._ran_at.clear()
+        try:
+            self._changes.attention |= self._announcer.clock_stepped(by, now)
+        except MonitorStoreError as error:
+            self._failed(error)
+        self._record(now)
+
+    def checks_to_look_at(self) -> frozenset[str]:
+        """Return checks that others depend on and that should run at once, since those others have just gone bad; each
+        is returned once.
+        """
+        wanted, self._wanted = frozenset(self._wanted), set()
+        return wanted
+
     def alerts(self) -> list[Standing]:
         """Firing first (worst first), then pending, then those resolved within the last day. As of the last tick."""
         notified: dict[str, datetime] = {}
-        for told in self._ledger.told.values():
+        for told in self._announcer.ledger.told.values():
             for last in told.values():
                 if last.sure and last.told_at >= notified.get(last.alert_id, last.told_at):
                     notified[last.alert_id] = last.told_at
@@ -160,8 +186,8 @@ class AlertEngine:
             Standing(
                 alert,
                 self._policies[alert.check].runbook if alert.check in self._policies else None,
-                self._acknowledgements.get(alert.id) if alert.is_open else None,
-                self._suppressed.get(alert.id, ()),
+                self._announcer.acknowledgements.get(alert.id) if alert.is_live else None,
+                self._announcer.suppressed.get(alert.id, ()),
                 notified.get(alert.id),
             )
             for alert in self._alerts.values()
@@ -172,12 +198,12 @@ class AlertEngine:
 
     def silences(self, now: datetime) -> list[Silence]:
         """The active ones, as of the last tick."""
-        return [silence for silence in self._silences if silence.is_active(now)]
+        return [silence for silence in self._announcer.silences if silence.is_active(now)]
 
     def suppressed_counts(self) -> dict[str, int]:
         """Firing alerts held back now, by kind of suppressor; every kind is there, 0 included."""
         counts = {kind.value: 0 for kind in Kind}
-        for suppressions in self._suppressed.values():
+        for suppressions in self._announcer.suppressed.values():
             for kind in {suppression.kind for suppression in suppressions}:
                 counts[kind.value] += 1
         return counts
@@ -186,20 +212,21 @@ class AlertEngine:
         """Checks with a pending alert, which should run at their retry interval (a quarter of the usual one)."""
         return frozenset(
             alert.check
-            for keys in self._open_by_check.values()
+            for keys in self._live_by_check.values()
             for alert in map(self._alerts.__getitem__, keys)
             if alert.state is State.PENDING and alert.name != NO_DATA
         )
 
     def ledger(self) -> Ledger:
         """What is owed to channels and what they were told, with their counters, as of the last tick."""
-        return self._ledger
+        return self._announcer.ledger
 
     def _take_run(self, policy: Policy, run: dict[str, Result], now: datetime) -> None:
         """Advance everything that one run of a check says something about, be it by its silence."""
+        self._ran_at[policy.check] = now
         self._note_statuses(policy.check, run)
         all_is_well = all(result.status is Status.OK for result in run.values())
-        if all_is_well and policy.check not in self._open_by_check and policy.configured <= run.keys() | {""}:
+        if all_is_well and policy.check not in self._live_by_check and policy.configured <= run.keys() | {""}:
             return
         alerting, without_data = (self._open_entities(policy.check, name) for name in (policy.name, NO_DATA))
         news = runs.read(run, policy, alerting, without_data)
@@ -224,12 +251,20 @@ class AlertEngine:
                 self._changes.statuses[check, entity] = None
 
     def _open_entities(self, check: str, name: str) -> set[str]:
-        alerts = (self._alerts[key] for key in self._open_by_check.get(check, ()))
+        alerts = (self._alerts[key] for key in self._live_by_check.get(check, ()))
         return {alert.entity for alert in alerts if alert.name == name}
 
     def _advance(self, policy: Policy, result: Result, now: datetime) -> None:
         before = self._alerts.get(alert_id(policy.name, result.check, result.entity))
-        self._put(before, advance(before, result, policy, now))
+        after, transition = advance(before, result, policy, now)
+        flapping = None
+        if result.status <= Status.CRITICAL:
+            after, flapping = observe(before, after, now)
+        if transition is not None and after is not None:
+            transition = replace(transition, alert=after)
+        self._put(before, (after, transition))
+        if flapping is not None:
+            self._changes.transitions.append(flapping)
 
     def _put(self, before: Alert | None, step: Step) -> None:
         """Take over what an alert became, and all that follows from it."""
@@ -242,6 +277,8 @@ class AlertEngine:
                 after = replace(after, evidence=self._seen[after.check])
                 transition = replace(transition, alert=after)
             policy = self._policies.get(after.check)
+            if policy is not None:
+                self._wanted.update(one for one in parents_of(policy) if self._is_older(one, after.since))
             if policy and policy.on_critical and after.severity is Status.CRITICAL and after.name == policy.name:
                 request = ActionRequest(after.id, after.check, after.entity, policy.on_critical, transition.at)
                 self._changes.actions.append(request)
@@ -258,28 +295,33 @@ class AlertEngine:
             self._alerts[after.id] = self._changes.alerts[after.id] = after
         self._index(after or before)
 
+    def _is_older(self, check: str, moment: datetime) -> bool:
+        return check in self._policies and (check not in self._ran_at or self._ran_at[check] < moment)
+
     def _index(self, alert: Alert | None) -> None:
         if alert is None:
             return
         standing = self._alerts.get(alert.id)
-        if standing is not None and standing.is_open:
-            self._open_by_check.setdefault(alert.check, set()).add(alert.id)
-        elif keys := self._open_by_check.get(alert.check):
+        if standing is not None and standing.is_live:
+            self._live_by_check.setdefault(alert.check, set()).add(alert.id)
+        elif keys := self._live_by_check.get(alert.check):
             keys.discard(alert.id)
             if not keys:
-                del self._open_by_check[alert.check]
+                del self._live_by_check[alert.check]
 
     def _forget_old(self, now: datetime) -> None:
         """Drop alerts that were resolved a day ago, unless a channel is still owed their recovery."""
         old = [
             alert
             for alert in self._alerts.values()
-            if alert.state is State.RESOLVED and alert.resolved_at and now - alert.resolved_at > _KEEP_RESOLVED
+            if alert.resolved_at is not None
+            and alert.state is State.RESOLVED
+            and not alert.flapping
+            and now - alert.resolved_at > _KEEP_RESOLVED
         ]
         for alert in old:
-            if not any(alert.id in told for told in self._ledger.told.values()):
-                del self._alerts[alert.id]
-                self._changes.alerts[alert.id] = None
+            if not any(alert.id in told for told in self._announcer.ledger.told.values()):
+                self._put(alert, (None, None))
 
     def _record(self, now: datetime) -> None:
         """Write what is waiting. Whatever goes wrong with the file, nothing of it is forgotten."""
@@ -304,8 +346,7 @@ class AlertEngine:
         self._changes.alerts = {**self._alerts, **self._changes.alerts}
         self._changes.statuses |= {(c, e): status for c, known in self._statuses.items() for e, status in known.items()}
         try:
-            self._outbox.adopt(self._ledger)
-            self._store.adopt(self._silences, self._acknowledgements)
+            self._announcer.adopt()
             self._store.record(self._changes, now)
         except MonitorStoreError as error:
             self._failed(error)
@@ -317,54 +358,17 @@ class AlertEngine:
             log.error("monitor store failed", extra={"problem": str(error), "hint": error.hint})
         self.store_problem = error
 
-    def _refresh(self, now: datetime) -> None:
-        """Read again what the sender and the command line may have written, if anything was."""
-        if self._channels_changed:
-            self._outbox.keep_channels({channel.name for channel in self._channels})
-            self._channels_changed = False
-        revision = self._store.database.revision()
-        if revision != self._revision:
-            self._ledger = self._outbox.ledger()
-            self._silences = self._store.silences(now)
-            self._acknowledgements = self._store.acknowledgements()
-            self._revision = revision
-
     def _tell(self, now: datetime, load_windows: Sequence[LoadWindow]) -> int:
-        suppressors = Suppressors(
-            self._host, self._policies, self._silences, self._acknowledgements, load_windows, self._grace_until,
-            critical_checks(alert for alert in self._firing() if alert.name != NO_DATA),
-        )  # fmt: skip
-        self._suppressed = {
-            alert.id: reasons for alert in self._firing() if (reasons := suppressors.of(alert, now))
-        }
+        noteworthy = [
+            alert
+            for keys in self._live_by_check.values()
+            for alert in map(self._alerts.__getitem__, keys)
+            if alert.is_firing or alert.flapping
+        ]
+        attention = self._announcer.weigh(noteworthy, self._policies, load_windows, self._ran_at, now)
+        if attention:
+            self._changes.attention |= attention
+            self._record(now)
         if self._changes:
             return 0  # what is not recorded is not told
-        messages: dict[str, Message] = {}
-        for channel in self._channels:
-            if (message := self._message_for(channel, now)) is not None:
-                messages[channel.name] = message
-        return self._outbox.post(messages, self._ledger, now) if messages else 0
-
-    def _message_for(self, channel: NotifySettings, now: datetime) -> Message | None:
-        """Return the message that is to stand in the outbox now; one without items withdraws the one that does."""
-        items = owed(self._alerts, self._ledger.told.get(channel.name, {}), self._suppressed, channel, now)
-        parcel = self._ledger.parcels.get(channel.name)
-        if parcel is not None:
-            if parcel.is_claimed(now) or identity_of(parcel.message.items) == identity_of(items):
-                return None
-        elif not items or not is_time(items, self._last_message_at(channel), channel, now):
-            return None
-        runbooks = {check: policy.runbook for check, policy in self._policies.items() if policy.runbook}
-        return compose(items, self._alerts, runbooks, self._host, now, self._zone)
-
-    def _last_message_at(self, channel: NotifySettings) -> datetime | None:
-        state = self._ledger.channels.get(channel.name)
-        return state.last_message_at if state else None
-
-    def _firing(self) -> Iterable[Alert]:
-        return (
-            alert
-            for keys in self._open_by_check.values()
-            for alert in map(self._alerts.__getitem__, keys)
-            if alert.is_firing
-        )
+        return self._announcer.announce(noteworthy, self._alerts, now)

@@ -3,9 +3,10 @@
 Refuses to decide what is told to whom, and to know any channel's markup.
 """
 
+import math
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
 from config.units import format_duration
@@ -15,6 +16,8 @@ from monitor.telling import Item, ItemKind
 
 _IN_FULL = 3
 """Up to this many firing alerts are told in full; more become a line each."""
+_SPARKS = "▁▂▃▄▅▆▇█"
+_SPARK_LENGTH = 40
 _LINES = 20
 """Lines of a digest; the rest is counted."""
 
@@ -29,19 +32,27 @@ class Message:
     items: tuple[Item, ...]
 
 
-def compose(
-    items: Sequence[Item],
-    alerts: Mapping[str, Alert],
-    runbooks: Mapping[str, str],
-    host: str,
-    now: datetime,
-    zone: tzinfo,
-) -> Message:
-    """Write the message that tells ``items``. ``runbooks`` by check; moments are written in ``zone``."""
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a message can tell besides the alert itself. Moments are written in ``zone``."""
+
+    host: str
+    zone: tzinfo
+    runbooks: Mapping[str, str] = field(default_factory=dict)
+    """By check."""
+    dependants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Check -> the checks that depend on it."""
+    plan: Callable[[str, str], str | None] = lambda _check, _entity: None
+    trend: Callable[[str, str], Sequence[float]] = lambda _check, _entity: ()
+    outlook: Callable[[str, str], str | None] = lambda _check, _entity: None
+
+
+def compose(items: Sequence[Item], alerts: Mapping[str, Alert], facts: Facts, now: datetime) -> Message:
+    """Write the message that tells ``items``; ``alerts`` by id."""
     worst_first = sorted(items, key=lambda item: (item.kind is ItemKind.RESOLVED, -item.severity, item.title))
     bad = [item for item in worst_first if item.kind is not ItemKind.RESOLVED]
     good = [item for item in worst_first if item.kind is ItemKind.RESOLVED]
-    page = _Page(alerts, runbooks, host, now, zone)
+    page = _Page(alerts, facts, now)
     if len(bad) > _IN_FULL:
         parts = [*page.lines(bad), "", "all of them: keepwatch alerts"]
     else:
@@ -49,13 +60,13 @@ def compose(
     if good:
         parts += ["", "over:" if bad else "", *page.lines(good)]
     severity = max((item.severity for item in bad), default=Status.OK)
-    return Message(_title(bad, good, host), "\n".join(parts).strip(), severity, tuple(worst_first))
+    return Message(_title(bad, good, facts.host), "\n".join(parts).strip(), severity, tuple(worst_first))
 
 
 def _title(bad: Sequence[Item], good: Sequence[Item], host: str) -> str:
     if len(bad) == 1:
         [item] = bad
-        again = " still" if item.kind is ItemKind.REPEAT else ""
+        again = {ItemKind.REPEAT: " still", ItemKind.FLAPPING: " flapping"}.get(item.kind, "")
         rest = f", {len(good)} over" if good else ""
         return f"[{item.severity.label.upper()}] {host}:{again} {item.title}{rest}"
     if not bad:
@@ -72,10 +83,8 @@ class _Page:
     """What all lines of one message have in common."""
 
     alerts: Mapping[str, Alert]
-    runbooks: Mapping[str, str]
-    host: str
+    facts: Facts
     now: datetime
-    zone: tzinfo
 
     def lines(self, items: Sequence[Item]) -> Iterable[str]:
         """A line an item, up to a limit."""
@@ -86,7 +95,8 @@ class _Page:
     def _line(self, item: Item) -> str:
         alert = self.alerts.get(item.alert_id)
         if item.kind is not ItemKind.RESOLVED:
-            return f"{item.severity.label} {item.title}: {alert.message if alert else ''} ({item.alert_id})"
+            mark = f" ({item.mark})" if item.mark else ""
+            return f"{item.severity.label} {item.title}{mark}: {alert.message if alert else ''} ({item.alert_id})"
         if alert is None or alert.fired_at is None or alert.resolved_at is None:
             return f"{item.title} is over"
         lasted = format_duration(alert.resolved_at - alert.fired_at)
@@ -96,18 +106,48 @@ class _Page:
     def in_full(self, item: Item) -> str:
         """Everything about one firing alert."""
         alert = self.alerts[item.alert_id]
-        rows = [f"{alert.title} is {alert.severity.label}: {alert.message}"]
-        rows.append(f"since {self._moment(alert.since)} ({format_duration(self.now - alert.since)}) on {self.host}")
+        rows = [f"{alert.title} is {item.severity.label}: {alert.message}"]
+        if item.kind is ItemKind.FLAPPING:
+            rows[0] = f"{alert.title} is flapping ({item.severity.label} at times): {alert.message}"
+            rows.append("it comes and goes; the next message says how that ended")
+        elif item.mark:
+            rows.append(f"it is {item.mark}")
+        facts = self.facts
+        rows.append(f"since {self._moment(alert.since)} ({format_duration(self.now - alert.since)}) on {facts.host}")
+        if line := sparkline(facts.trend(alert.check, alert.entity)):
+            rows.append(f"lately: {line}")
+        if outlook := facts.outlook(alert.check, alert.entity):
+            rows.append(f"outlook: {outlook}")
         if alert.labels:
             rows.append("labels: " + ", ".join(f"{key}={value}" for key, value in sorted(alert.labels.items())))
-        if runbook := self.runbooks.get(alert.check):
+        if dependants := facts.dependants.get(alert.check):
+            rows.append(f"what depends on it: {_some(dependants)}")
+        if runbook := facts.runbooks.get(alert.check):
             rows.append(f"runbook: {runbook}")
+        if plan := facts.plan(alert.check, alert.entity):
+            rows.append(f"emergency plan: {plan}")
         if alert.evidence:
             rows += ["seen when it fired:", *(f"  {line}" for line in alert.evidence)]
         matchers = [f"check={alert.check}"] + [f"entity={alert.entity}"] * bool(alert.entity)
         rows.append(f"acknowledge: keepwatch ack {alert.id}")
         rows.append(f"silence: keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}")
+        rows.append(f"why: keepwatch why {alert.id}")
         return "\n".join(rows)
 
     def _moment(self, moment: datetime) -> str:
-        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+        return moment.astimezone(self.facts.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """Draw recent values, oldest first, in a line of text; empty when there are fewer than two that are finite."""
+    finite = [value for value in values if math.isfinite(value)][-_SPARK_LENGTH:]
+    if len(finite) < 2:
+        return ""
+    low, high = min(finite), max(finite)
+    step = (high - low) / (len(_SPARKS) - 1) or 1.0
+    return "".join(_SPARKS[round((value - low) / step)] for value in finite)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

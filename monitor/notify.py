@@ -175,7 +175,7 @@ class Delivery:
         # The exponent is bounded: after a week without the channel the power would be astronomic.
         wait = min(_FIRST_WAIT * 2 ** min(parcel.attempts, 10), _LONGEST_WAIT)
         log.warning("notification failed", extra=fields | {"attempt": parcel.attempts + 1, "next_in": str(wait)})
-        return lambda: self._outbox.put_back(parcel, str(error), now + wait)
+        return lambda: self._outbox.put_back(parcel, str(error), now, now + wait)
 
     def _record(self, record: Callable[[], None]) -> None:
         """Write down how an attempt went; if that fails, later: a message that was sent is not sent again for it."""

@@ -41,11 +41,16 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class ChannelState:
-    """One channel's past: when a message was last made for it, messages sent, attempts that failed."""
+    """One channel's past: when a message was last made for it, messages sent, attempts that failed, messages given
+    up.
+    """
 
     last_message_at: datetime | None = None
     sent: int = 0
     failed: int = 0
+    given_up: int = 0
+    failing_since: datetime | None = None
+    """The first failure after the last message that got through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +78,15 @@ class Outbox:
         for row in told_rows:
             told.setdefault(row["channel"], {})[row["alert_id"]] = Told(
                 row["alert_id"], row["channel"], Status(row["severity"]), bool(row["sure"]),
-                from_text(row["told_at"]), row["title"],
+                from_text(row["told_at"]), row["title"], row["mark"],
             )  # fmt: skip
         return Ledger(
             told,
             {
-                row["channel"]: ChannelState(from_text_or_none(row["last_message_at"]), row["sent"], row["failed"])
+                row["channel"]: ChannelState(
+                    from_text_or_none(row["last_message_at"]), row["sent"], row["failed"], row["given_up"],
+                    from_text_or_none(row["failing_since"]),
+                )
                 for row in channel_rows
             },
             {row["channel"]: _parcel(row) for row in parcel_rows},
@@ -156,9 +164,9 @@ class Outbox:
                     )
                 else:
                     connection.execute(
-                        "INSERT INTO told (alert_id, channel, severity, sure, told_at, title) VALUES (?, ?, ?, 0, ?, ?)"
-                        " ON CONFLICT (alert_id, channel) DO NOTHING",
-                        (item.alert_id, parcel.channel, int(item.severity), to_text(now), item.title),
+                        "INSERT INTO told (alert_id, channel, severity, sure, told_at, title, mark)"
+                        " VALUES (?, ?, ?, 0, ?, ?, ?) ON CONFLICT (alert_id, channel) DO NOTHING",
+                        (item.alert_id, parcel.channel, int(item.severity), to_text(now), item.title, item.mark),
                     )
             return True
 
@@ -169,17 +177,17 @@ class Outbox:
                 "UPDATE outbox SET ended_at = ?, outcome = 'delivered', claimed_until = NULL WHERE id = ?",
                 (to_text(now), parcel.id),
             )
-            _count(connection, parcel.channel, sent=1)
+            _count(connection, parcel.channel, now, sent=1)
             _tell(connection, parcel, now)
 
-    def put_back(self, parcel: Parcel, error: str, next_attempt_at: datetime) -> None:
+    def put_back(self, parcel: Parcel, error: str, now: datetime, next_attempt_at: datetime) -> None:
         """Record an attempt that failed and may go better later."""
         with self._database.write() as connection:
             connection.execute(
                 "UPDATE outbox SET claimed_until = NULL, next_attempt_at = ?, last_error = ? WHERE id = ?",
                 (to_text(next_attempt_at), error, parcel.id),
             )
-            _count(connection, parcel.channel, failed=1)
+            _count(connection, parcel.channel, now, failed=1)
 
     def give_up(self, parcel: Parcel, error: str, now: datetime) -> None:
         """Record that it can never be delivered. The row stays as a dead letter; its news counts as told, so that it is
@@ -190,28 +198,54 @@ class Outbox:
                 "UPDATE outbox SET ended_at = ?, outcome = 'dead', claimed_until = NULL, last_error = ? WHERE id = ?",
                 (to_text(now), error, parcel.id),
             )
-            _count(connection, parcel.channel, failed=1)
+            _count(connection, parcel.channel, now, failed=1, given_up=1)
             _tell(connection, parcel, now)
 
     def adopt(self, ledger: Ledger) -> None:
         """Write what is known into a database that was started afresh; parcels are made anew from it."""
         with self._database.write() as connection:
             connection.executemany(
-                "INSERT OR REPLACE INTO told (alert_id, channel, severity, sure, told_at, title)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO told (alert_id, channel, severity, sure, told_at, title, mark)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [
-                    (told.alert_id, channel, int(told.severity), int(told.sure), to_text(told.told_at), told.title)
+                    (told.alert_id, channel, int(told.severity), int(told.sure), to_text(told.told_at), told.title,
+                     told.mark)
                     for channel, by_alert in ledger.told.items()
                     for told in by_alert.values()
                 ],
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO channels (channel, last_message_at, sent, failed) VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO channels (channel, last_message_at, sent, failed, given_up, failing_since)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 [
-                    (channel, to_text_or_none(state.last_message_at), state.sent, state.failed)
+                    (channel, to_text_or_none(state.last_message_at), state.sent, state.failed, state.given_up,
+                     to_text_or_none(state.failing_since))
                     for channel, state in ledger.channels.items()
                 ],
             )
+
+    def made_since(self, channel: str, since: datetime) -> int:
+        """Return how many messages were made for a channel after a moment, for its rate; those kept a week count."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                "SELECT count(*) FROM outbox WHERE channel = ? AND created_at > ?", (channel, to_text(since))
+            ).fetchone()
+        return int(row[0])
+
+    def release(self, now: datetime) -> None:
+        """Let everything that waits for a moment wait no longer: the clock was set, and that moment means nothing
+        now.
+        """
+        with self._database.write() as connection:
+            connection.execute("UPDATE outbox SET next_attempt_at = ? WHERE ended_at IS NULL", (to_text(now),))
+
+    def problems(self) -> dict[str, str]:
+        """Return by channel what its waiting message failed of last."""
+        with self._database.read() as connection:
+            rows = connection.execute(
+                "SELECT channel, last_error FROM outbox WHERE ended_at IS NULL AND last_error IS NOT NULL"
+            ).fetchall()
+        return {row["channel"]: row["last_error"] for row in rows}
 
     def keep_channels(self, names: Collection[str]) -> None:
         """Forget what channels that are no longer configured were told and are owed; their counters stay."""
@@ -231,22 +265,27 @@ def _tell(connection: sqlite3.Connection, parcel: Parcel, now: datetime) -> None
             connection.execute("DELETE FROM told WHERE alert_id = ? AND channel = ?", (item.alert_id, parcel.channel))
         else:
             connection.execute(
-                "INSERT OR REPLACE INTO told (alert_id, channel, severity, sure, told_at, title)"
-                " VALUES (?, ?, ?, 1, ?, ?)",
-                (item.alert_id, parcel.channel, int(item.severity), to_text(now), item.title),
+                "INSERT OR REPLACE INTO told (alert_id, channel, severity, sure, told_at, title, mark)"
+                " VALUES (?, ?, ?, 1, ?, ?, ?)",
+                (item.alert_id, parcel.channel, int(item.severity), to_text(now), item.title, item.mark),
             )
 
 
-def _count(connection: sqlite3.Connection, channel: str, *, sent: int = 0, failed: int = 0) -> None:
+def _count(
+    connection: sqlite3.Connection, channel: str, now: datetime, *, sent: int = 0, failed: int = 0, given_up: int = 0
+) -> None:
+    """Add to a channel's counters; a message that got through ends its failing, the first that did not begins it."""
     connection.execute(
-        "INSERT INTO channels (channel, sent, failed) VALUES (?, ?, ?)"
-        " ON CONFLICT (channel) DO UPDATE SET sent = sent + excluded.sent, failed = failed + excluded.failed",
-        (channel, sent, failed),
+        "INSERT INTO channels (channel, sent, failed, given_up, failing_since) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (channel) DO UPDATE SET sent = sent + excluded.sent, failed = failed + excluded.failed,"
+        " given_up = given_up + excluded.given_up, failing_since ="
+        " CASE WHEN excluded.sent THEN NULL ELSE coalesce(failing_since, excluded.failing_since) END",
+        (channel, sent, failed, given_up, None if sent else to_text(now)),
     )
 
 
 def _to_json(message: Message) -> str:
-    items = [[i.alert_id, i.kind.value, int(i.severity), i.title, to_text(i.due_at)] for i in message.items]
+    items = [[i.alert_id, i.kind.value, int(i.severity), i.title, to_text(i.due_at), i.mark] for i in message.items]
     return json.dumps(
         {"title": message.title, "body": message.body, "severity": int(message.severity), "items": items},
         ensure_ascii=False,
@@ -255,7 +294,10 @@ def _to_json(message: Message) -> str:
 
 def _from_json(text: str) -> Message:
     value = json.loads(text)
-    items = (Item(a, ItemKind(kind), Status(s), title, from_text(due)) for a, kind, s, title, due in value["items"])
+    items = (
+        Item(alert_id, ItemKind(kind), Status(severity), title, from_text(due), *mark)
+        for alert_id, kind, severity, title, due, *mark in value["items"]
+    )
     return Message(value["title"], value["body"], Status(value["severity"]), tuple(items))
 
 

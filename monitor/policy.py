@@ -23,10 +23,16 @@ def policy_of(settings: CheckSettings) -> Policy:
         critical_for=settings.for_,
         keep_firing_for=settings.keep_firing_for,
         min_samples=settings.min_samples,
+        of_samples=settings.of_samples or settings.min_samples,
         configured=settings.named_entities,
         labels=settings.labels,
         runbook=settings.runbook,
-        depends_on=tuple(settings.depends_on),
+        depends_on=tuple(one if isinstance(one, str) else tuple(one) for one in settings.depends_on),
+        bad_below=frozenset(
+            bound.reading or next(iter(settings.readings), "")
+            for bound in (*settings.warning, *settings.critical)
+            if bound.raise_.op.startswith("<")
+        ),
         waits_for_load=settings.type in _EXPLAINED_BY_OUR_LOAD,
         on_critical=action_of(settings.on_critical) if settings.on_critical else None,
     )
@@ -35,4 +41,6 @@ def policy_of(settings: CheckSettings) -> Policy:
 def action_of(settings: ActionSettings) -> ActionPolicy:
     """Return a command with its cap as numbers: ``1 per 1h`` is one in an hour."""
     limit, _, period = settings.at_most.partition(" per ")
-    return ActionPolicy(settings.run, int(limit), max(parse_duration(period), timedelta(milliseconds=1)))
+    return ActionPolicy(
+        settings.run, int(limit), max(parse_duration(period), timedelta(milliseconds=1)), settings.cooldown
+    )

@@ -68,6 +68,30 @@ MIGRATIONS = (
         series INTEGER NOT NULL, at_ms INTEGER NOT NULL, value REAL NOT NULL, PRIMARY KEY (series, at_ms)
     ) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE alerts ADD COLUMN warning_misses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alerts ADD COLUMN critical_misses INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alerts ADD COLUMN clear_samples INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alerts ADD COLUMN recent TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alerts ADD COLUMN reading TEXT NOT NULL DEFAULT '';
+    ALTER TABLE alerts ADD COLUMN value REAL;
+    ALTER TABLE alerts ADD COLUMN flips INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE alerts ADD COLUMN flapping INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE acknowledgements ADD COLUMN reading TEXT NOT NULL DEFAULT '';
+    ALTER TABLE acknowledgements ADD COLUMN baseline REAL;
+    ALTER TABLE told ADD COLUMN mark TEXT NOT NULL DEFAULT '';
+    ALTER TABLE channels ADD COLUMN given_up INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE channels ADD COLUMN failing_since TEXT;
+    ALTER TABLE actions ADD COLUMN cooldown_seconds REAL NOT NULL DEFAULT 0;
+    CREATE TABLE attention (
+        alert_id TEXT PRIMARY KEY, before_seconds REAL NOT NULL, since TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE rollups (
+        series INTEGER NOT NULL, span_ms INTEGER NOT NULL, at_ms INTEGER NOT NULL, count INTEGER NOT NULL,
+        low REAL NOT NULL, mean REAL NOT NULL, high REAL NOT NULL, p95 REAL NOT NULL,
+        PRIMARY KEY (series, span_ms, at_ms)
+    ) WITHOUT ROWID
+    """,
 )
 """What brings a file from one version to the next; ``PRAGMA user_version`` is the number of those it has had."""
 
@@ -75,8 +99,9 @@ SAVE_ALERT = """
     INSERT OR REPLACE INTO alerts (
         id, name, check_name, entity, state, severity, since, message, judged_at, changed_at, labels,
         warning_since, warning_samples, critical_since, critical_samples, clear_since, stale_since, fired_at,
-        resolved_at, ended_because, evidence
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        resolved_at, ended_because, evidence, warning_misses, critical_misses, clear_samples, recent, reading, value,
+        flips, flapping
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -110,6 +135,8 @@ def alert_to_row(alert: Alert) -> tuple[object, ...]:
         to_text(critical.since) if critical else None, critical.samples if critical else None,
         to_text_or_none(alert.clear_since), to_text_or_none(alert.stale_since), to_text_or_none(alert.fired_at),
         to_text_or_none(alert.resolved_at), alert.ended_because, json.dumps(alert.evidence),
+        warning.misses if warning else 0, critical.misses if critical else 0, alert.clear_samples, alert.recent,
+        alert.reading, alert.value, alert.flips, alert.flapping,
     )  # fmt: skip
 
 
@@ -123,9 +150,13 @@ def alert_from_row(row: sqlite3.Row) -> Alert:
         clear_since=from_text_or_none(row["clear_since"]), stale_since=from_text_or_none(row["stale_since"]),
         fired_at=from_text_or_none(row["fired_at"]), resolved_at=from_text_or_none(row["resolved_at"]),
         ended_because=row["ended_because"], evidence=tuple(json.loads(row["evidence"])),
+        clear_samples=row["clear_samples"], recent=row["recent"], reading=row["reading"], value=row["value"],
+        flips=row["flips"], flapping=bool(row["flapping"]),
     )  # fmt: skip
 
 
 def _streak(row: sqlite3.Row, level: str) -> Streak | None:
     since = row[f"{level}_since"]
-    return None if since is None else Streak(from_text(since), row[f"{level}_samples"])
+    return None if since is None else Streak(
+        from_text(since), row[f"{level}_samples"], row[f"{level}_misses"]
+    )

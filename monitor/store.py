@@ -8,12 +8,13 @@ acknowledgements; the daemon sees them at its next tick. Refuses to decide anyth
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from monitor.alerting import ActionPolicy, Alert, Change, State, Transition
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
+from monitor.matching import Matcher
 from monitor.result import Status
 from monitor.schema import (
     SAVE_ALERT,
@@ -24,7 +25,8 @@ from monitor.schema import (
     to_text,
     to_text_or_none,
 )
-from monitor.suppress import Acknowledgement, Matcher, Silence
+from monitor.suppress import Acknowledgement, Silence
+from monitor.telling import Attention
 
 __all__ = [
     "ActionRequest", "AlertLogEntry", "Changes", "MonitorStore", "MonitorStoreCorrupt", "MonitorStoreError",
@@ -64,9 +66,13 @@ class Changes:
     acknowledged_below: dict[str, Status] = field(default_factory=dict)
     """By alert: acknowledgements given at a lower severity than this are over."""
     actions: list[ActionRequest] = field(default_factory=list)
+    attention: dict[str, Attention | None] = field(default_factory=dict)
+    """By alert: for how long it has fired unsuppressed; None when it is over."""
 
     def __bool__(self) -> bool:
-        return bool(self.alerts or self.transitions or self.statuses or self.acknowledged_below or self.actions)
+        return bool(
+            self.alerts or self.transitions or self.statuses or self.acknowledged_below or self.actions or
+            self.attention )
 
     @property
     def matter(self) -> bool:
@@ -126,19 +132,31 @@ class MonitorStore:
                     )
             connection.executemany(
                 "UPDATE acknowledgements SET cleared_at = ?, cleared_because = 'the alert got worse or ended'"
-                " WHERE alert_id = ? AND severity < ? AND cleared_at IS NULL",
+                " WHERE alert_id = ? AND severity < ? AND cleared_at IS NULL AND baseline IS NULL",
                 [(to_text(now), key, int(severity)) for key, severity in changes.acknowledged_below.items()],
             )
             connection.executemany(
                 "INSERT INTO actions"
-                " (alert_id, check_name, entity, command, most, period_seconds, requested_at, outcome)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 'requested')",
+                " (alert_id, check_name, entity, command, most, period_seconds, cooldown_seconds, requested_at,"
+                " outcome) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'requested')",
                 [
                     (one.alert_id, one.check, one.entity, one.action.run, one.action.limit,
-                     one.action.period.total_seconds(), to_text(one.at))
+                     one.action.period.total_seconds(), one.action.cooldown.total_seconds(), to_text(one.at))
                     for one in changes.actions
                 ],
             )  # fmt: skip
+            connection.executemany(
+                "INSERT OR REPLACE INTO attention (alert_id, before_seconds, since) VALUES (?, ?, ?)",
+                [
+                    (key, one.before.total_seconds(), to_text_or_none(one.since))
+                    for key, one in changes.attention.items()
+                    if one is not None
+                ],
+            )
+            connection.executemany(
+                "DELETE FROM attention WHERE alert_id = ?",
+                [(key,) for key, one in changes.attention.items() if one is None],
+            )
 
     def alerts(self) -> list[Alert]:
         """Return every alert that is kept: open ones, and those resolved lately."""
@@ -148,6 +166,13 @@ class MonitorStore:
         """Return the last judged status (never unknown or absent) by check and entity, for sticky thresholds."""
         rows = self._all("SELECT * FROM check_state")
         return {(row["check_name"], row["entity"]): Status(row["status"]) for row in rows}
+
+    def attention(self) -> dict[str, Attention]:
+        """Return by alert for how long it has fired unsuppressed."""
+        return {
+            row["alert_id"]: Attention(timedelta(seconds=row["before_seconds"]), from_text_or_none(row["since"]))
+            for row in self._all("SELECT * FROM attention")
+        }
 
     def log(self, alert_id: str | None = None, limit: int = 100) -> list[AlertLogEntry]:
         """Return transitions, newest first, of one alert or of all."""
@@ -163,19 +188,19 @@ class MonitorStore:
             for row in rows
         ]  # fmt: skip
 
-    def find(self, prefix: str) -> Alert:
+    def find(self, prefix: str, *, open_only: bool = True) -> Alert:
         """Return the one open alert of that identity or title; failing that, of that check or beginning of an identity.
 
-        Raises NoSuchAlert.
+        Without ``open_only`` those resolved within the last day count as well. Raises NoSuchAlert.
         """
-        standing = [alert for alert in self.alerts() if alert.is_open and prefix]
+        standing = [alert for alert in self.alerts() if (alert.is_open or not open_only) and prefix]
         found = [alert for alert in standing if prefix in (alert.id, alert.title)] or [
             alert for alert in standing if alert.id.startswith(prefix) or alert.check == prefix
         ]
         if len(found) == 1:
             return found[0]
         if not found:
-            raise NoSuchAlert(f"no alert '{prefix}' is pending or firing")
+            raise NoSuchAlert(f"no alert '{prefix}' is pending or firing" + ("" if open_only else ", or was lately"))
         raise NoSuchAlert(f"'{prefix}' may mean any of {', '.join(f'{alert.id} ({alert.title})' for alert in found)}")
 
     def add_silence(
@@ -215,18 +240,27 @@ class MonitorStore:
         ]  # fmt: skip
 
     def acknowledge(
-        self, prefix: str, author: str, comment: str, now: datetime, expires_at: datetime | None = None
+        self,
+        prefix: str,
+        author: str,
+        comment: str,
+        now: datetime,
+        expires_at: datetime | None = None,
+        *,
+        as_baseline: bool = False,
     ) -> Acknowledgement:
-        """Record that somebody has the alert (see ``find``), instead of whoever had it. Raises NoSuchAlert."""
+        """Record that somebody has the alert (see ``find``), instead of whoever had it; ``as_baseline`` accepts the
+        value that its reading has now. Raises NoSuchAlert, ValueError when it has no value.
+        """
         alert = self.find(prefix)
         made = Acknowledgement(alert.id, alert.severity, author, comment, now, expires_at)
+        if as_baseline:
+            if alert.value is None:
+                raise ValueError(f"{alert.title} is not about a number; acknowledge it without a baseline")
+            made = replace(made, reading=alert.reading, baseline=alert.value)
         with self.database.write() as connection:
             _clear(connection, alert.id, "acknowledged again", now)
-            connection.execute(
-                "INSERT INTO acknowledgements (alert_id, severity, author, comment, acknowledged_at, expires_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (alert.id, int(alert.severity), author, comment, to_text(now), to_text_or_none(expires_at)),
-            )
+            connection.execute(_ACKNOWLEDGE, _acknowledgement_row(made))
         return made
 
     def unacknowledge(self, prefix: str, now: datetime) -> bool:
@@ -241,7 +275,8 @@ class MonitorStore:
         return {
             row["alert_id"]: Acknowledgement(
                 row["alert_id"], Status(row["severity"]), row["author"], row["comment"],
-                from_text(row["acknowledged_at"]), from_text_or_none(row["expires_at"]),
+                from_text(row["acknowledged_at"]), from_text_or_none(row["expires_at"]), row["reading"],
+                row["baseline"],
             )
             for row in rows
         }  # fmt: skip
@@ -258,15 +293,7 @@ class MonitorStore:
                     for s in silences
                 ],
             )  # fmt: skip
-            connection.executemany(
-                "INSERT INTO acknowledgements (alert_id, severity, author, comment, acknowledged_at, expires_at)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (a.alert_id, int(a.severity), a.author, a.comment, to_text(a.acknowledged_at),
-                     to_text_or_none(a.expires_at))
-                    for a in acknowledgements.values()
-                ],
-            )  # fmt: skip
+            connection.executemany(_ACKNOWLEDGE, [_acknowledgement_row(one) for one in acknowledgements.values()])
 
     def prune(self, now: datetime) -> None:
         """Forget what nobody looks at any more: logs after 90 days, delivered messages after 7."""
@@ -281,6 +308,20 @@ class MonitorStore:
     def _all(self, sql: str, values: Mapping[str, object] | None = None) -> list[sqlite3.Row]:
         with self.database.read() as connection:
             return connection.execute(sql, values or {}).fetchall()
+
+
+_ACKNOWLEDGE = (
+    "INSERT INTO acknowledgements"
+    " (alert_id, severity, author, comment, acknowledged_at, expires_at, reading, baseline)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _acknowledgement_row(one: Acknowledgement) -> tuple[object, ...]:
+    return (
+        one.alert_id, int(one.severity), one.author, one.comment, to_text(one.acknowledged_at),
+        to_text_or_none(one.expires_at), one.reading, one.baseline,
+    )  # fmt: skip
 
 
 def _log_row(transition: Transition) -> tuple[object, ...]:

@@ -1,30 +1,40 @@
-"""Why a message is not sent now: silences, acknowledgements, dependencies, our own load, start-up grace.
+"""Why a message is not sent now: silences, maintenance, acknowledgements, dependencies, our own load, start-up grace.
 
 Suppressors hold back new messages about an alert and its repeats. They never stop evaluation, never hide an alert
 from the page or the metrics, and never hold back the news that something told earlier is over. Each gives its reason,
-and all that apply are shown. Pure functions of values and ``now``.
+and all that apply are shown. Pure functions of values and ``now``. What holds one channel back and not the others
+(quiet hours, its rate) is decided in monitor/telling.py.
 """
 
-import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 from monitor.alerting import Alert, Policy
+from monitor.flapping import share
+from monitor.maintenance import Maintenance
+from monitor.matching import Matcher, labels_of
 from monitor.result import Status
 
 _LINGER = timedelta(minutes=1)
 """How long after a load window the checks have to see that the load is gone."""
+_LONGEST_LOOK = timedelta(seconds=15)
+"""How long an alert waits for a look at what it depends on."""
 
 
 class Kind(StrEnum):
     """The kinds of suppressors: the label ``reason`` of ``keepwatch_alerts_suppressed``."""
 
     SILENCE = "silence"
+    MAINTENANCE = "maintenance"
     ACKNOWLEDGEMENT = "acknowledgement"
+    BASELINE = "baseline"
+    """Acknowledged up to a value that it has not passed."""
     DEPENDENCY = "dependency"
+    FLAPPING = "flapping"
+    """Not held back as a whole: one message says so, the next one how it ended."""
     LOAD_WINDOW = "load_window"
     STARTUP_GRACE = "startup_grace"
 
@@ -45,47 +55,6 @@ class LoadWindow:
     """What runs, such as ``backup documents``."""
     opened_at: datetime
     closed_at: datetime | None = None
-
-
-_MATCHER = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)\s*(=~|!~|!=|=)(.*)", re.DOTALL)
-_COMPARE: dict[str, Callable[[str, str], bool]] = {
-    "=": lambda value, wanted: value == wanted,
-    "!=": lambda value, wanted: value != wanted,
-    "=~": lambda value, wanted: re.fullmatch(wanted, value) is not None,
-    "!~": lambda value, wanted: re.fullmatch(wanted, value) is None,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Matcher:
-    """``label=value``, ``label!=value``, ``label=~regex`` or ``label!~regex``; the regex must match the whole value.
-
-    A label that an alert does not have counts as the empty text, as in Alertmanager.
-    """
-
-    label: str
-    op: str
-    value: str
-
-    @classmethod
-    def parse(cls, text: str) -> "Matcher":
-        """Read one matcher. Raises ValueError that says what is wrong with it."""
-        if not (match := _MATCHER.fullmatch(text)):
-            raise ValueError(f"'{text}' is not a matcher; write label=value or label=~regex, such as check='root disk'")
-        label, op, value = match.group(1), match.group(2), match.group(3).strip()
-        if op.endswith("~"):
-            try:
-                re.compile(value)
-            except re.error as error:
-                raise ValueError(f"'{value}' in '{text}' is not a regular expression: {error}") from None
-        return cls(label, op, value)
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        """Tell whether the labels are meant."""
-        return _COMPARE[self.op](labels.get(self.label, ""), self.value)
-
-    def __str__(self) -> str:
-        return f"{self.label}{self.op}{self.value}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +82,11 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A named person has this episode of an alert, at the severity it had. A worse one has to be told again."""
+    """A named person has this episode of an alert, at the severity it had. A worse one has to be told again.
+
+    With a ``baseline``, what stands there is known and accepted ("8 reallocated sectors"): in this and all later
+    episodes the alert is told only when ``reading`` gets worse than that.
+    """
 
     alert_id: str
     severity: Status
@@ -121,23 +94,27 @@ class Acknowledgement:
     comment: str
     acknowledged_at: datetime
     expires_at: datetime | None = None
+    reading: str = ""
+    baseline: float | None = None
 
-    def covers(self, alert: Alert, now: datetime) -> bool:
-        """Tell whether it still counts for the alert as it stands."""
-        return (
-            alert.is_open
-            and alert.severity <= self.severity
-            and (self.expires_at is None or now < self.expires_at)
-            and alert.since <= self.acknowledged_at
-        )
+    def covers(self, alert: Alert, now: datetime, bad_below: Collection[str] = ()) -> bool:
+        """Tell whether it still counts for the alert as it stands. ``bad_below``: readings that are bad when they
+        fall.
+        """
+        if not alert.is_live or (self.expires_at is not None and now >= self.expires_at):
+            return False
+        if self.baseline is not None:
+            return not self.is_passed_by(alert, bad_below)
+        return alert.severity <= self.severity and alert.since <= self.acknowledged_at
 
-
-def labels_of(alert: Alert, host: str) -> dict[str, str]:
-    """Return all labels that a silence can match: the alert's own, and alertname, check, entity, severity, host, id."""
-    return {
-        **alert.labels, "alertname": alert.name, "check": alert.check, "entity": alert.entity,
-        "severity": alert.severity.label, "host": host, "id": alert.id,
-    }  # fmt: skip
+    def is_passed_by(self, alert: Alert, bad_below: Collection[str] = ()) -> bool:
+        """Tell whether the alert is about another reading, or is worse than the accepted value. Without one: no."""
+        if self.baseline is None:
+            return False
+        if alert.value is None or alert.reading != self.reading:
+            return True
+        falls = alert.reading in bad_below
+        return alert.value < self.baseline if falls else alert.value > self.baseline
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,45 +130,90 @@ class Suppressors:
     grace_until: datetime | None = None
     critical_checks: Collection[str] = ()
     """Checks that fire as critical on fresh data (see ``critical_checks``)."""
+    maintenance: Sequence[Maintenance] = ()
+    ran_at: Mapping[str, datetime] = field(default_factory=dict)
+    """When each check last had results, as far as known."""
+    _causes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Check -> what explains that it cannot be reached, as found so far."""
+
+    def active(self, now: datetime) -> "Suppressors":
+        """Return the same without what does not count now, for asking about many alerts."""
+        return Suppressors(
+            self.host, self.policies, [s for s in self.silences if s.is_active(now)], self.acknowledgements,
+            self.load_windows, self.grace_until, self.critical_checks,
+            [m for m in self.maintenance if m.is_open(now)], self.ran_at,
+        )  # fmt: skip
 
     def of(self, alert: Alert, now: datetime) -> tuple[Suppression, ...]:
-        """Return every reason why ``alert`` is not told now; none for one that does not fire."""
-        if not alert.is_firing:
+        """Return every reason why ``alert`` is not told now; none for one that neither fires nor flaps."""
+        if not alert.is_firing and not alert.flapping:
             return ()
         policy = self.policies.get(alert.check)
         return (
-            *self._silences(alert, now),
-            *self._acknowledgement(alert, now),
-            *self._dependencies(alert),
+            *(self._matching(alert, now) if self.silences or self.maintenance else ()),
+            *(self._acknowledgement(alert, policy, now) if alert.id in self.acknowledgements else ()),
+            *(self._dependencies(alert, policy, now) if policy and policy.depends_on else ()),
+            *(self._flapping(alert) if alert.flapping else ()),
             *(self._load(now) if policy and policy.waits_for_load and alert.name == policy.name else ()),
             *self._grace(now),
         )
 
-    def _silences(self, alert: Alert, now: datetime) -> Iterable[Suppression]:
-        active = [silence for silence in self.silences if silence.is_active(now)]
-        labels = labels_of(alert, self.host) if active else {}
-        for silence in active:
-            if silence.matches(labels):
+    def _matching(self, alert: Alert, now: datetime) -> Iterator[Suppression]:
+        labels = labels_of(alert, self.host)
+        for silence in self.silences:
+            if silence.is_active(now) and silence.matches(labels):
                 yield Suppression(Kind.SILENCE, f"silence {silence.id} by {silence.author}: {silence.comment}")
+        for window in self.maintenance:
+            if window.matches(labels) and window.is_open(now):
+                yield Suppression(Kind.MAINTENANCE, f"maintenance {window.name}")
 
-    def _acknowledgement(self, alert: Alert, now: datetime) -> Iterable[Suppression]:
-        acknowledgement = self.acknowledgements.get(alert.id)
-        if acknowledgement and acknowledgement.covers(alert, now):
-            yield Suppression(
-                Kind.ACKNOWLEDGEMENT, f"acknowledged by {acknowledgement.author}: {acknowledgement.comment}"
-            )
+    def _acknowledgement(self, alert: Alert, policy: Policy | None, now: datetime) -> Iterator[Suppression]:
+        given = self.acknowledgements[alert.id]
+        if not given.covers(alert, now, policy.bad_below if policy else ()):
+            return
+        if given.baseline is None:
+            yield Suppression(Kind.ACKNOWLEDGEMENT, f"acknowledged by {given.author}: {given.comment}")
+        else:
+            reason = f"{given.reading} accepted by {given.author} up to {given.baseline:g}: {given.comment}"
+            yield Suppression(Kind.BASELINE, reason)
 
-    def _dependencies(self, alert: Alert) -> Iterable[Suppression]:
-        """Yield the critical checks that this one depends on, directly or through others."""
-        seen, ahead = {alert.check}, [alert.check]
-        while ahead:
-            policy = self.policies.get(ahead.pop())
-            for parent in policy.depends_on if policy else ():
-                if parent not in seen:
-                    seen.add(parent)
-                    ahead.append(parent)
-                    if parent in self.critical_checks:
-                        yield Suppression(Kind.DEPENDENCY, f"depends on {parent}, which is critical")
+    def _dependencies(self, alert: Alert, policy: Policy, now: datetime) -> Iterator[Suppression]:
+        """Yield the critical checks that this one depends on, directly or through others; or those to look at first."""
+        for cause in self._causes_of(alert.check, frozenset()):
+            yield Suppression(Kind.DEPENDENCY, f"depends on {cause}, which is critical")
+        if alert.fired_at is None or not timedelta(0) <= now - alert.fired_at < _LONGEST_LOOK:
+            return
+        for parent in parents_of(policy):
+            ran_at = self.ran_at.get(parent)
+            if ran_at is not None and ran_at < alert.since:
+                yield Suppression(Kind.DEPENDENCY, f"waits for a look at {parent}, which it depends on")
+
+    def _causes_of(self, check: str, below: frozenset[str]) -> tuple[str, ...]:
+        """Return the critical checks that explain why ``check`` cannot be well. A redundancy group explains it when
+        each of its checks is critical or explained itself. ``below``: checks under way, so that a circle ends.
+        """
+        if (known := self._causes.get(check)) is not None:
+            return known
+        policy = self.policies.get(check)
+        found: list[str] = []
+        for parent in policy.depends_on if policy else ():
+            group = (parent,) if isinstance(parent, str) else parent
+            causes = [self._down(one, below | {check}) for one in group]
+            if all(causes):
+                found += [cause for one in causes for cause in one]
+        unique = tuple(dict.fromkeys(found))
+        if not below:  # what was found inside a circle is not the whole answer
+            self._causes[check] = unique
+        return unique
+
+    def _down(self, check: str, below: frozenset[str]) -> tuple[str, ...]:
+        if check in below:
+            return ()
+        own = (check,) if check in self.critical_checks else ()
+        return own + self._causes_of(check, below)
+
+    def _flapping(self, alert: Alert) -> Iterator[Suppression]:
+        yield Suppression(Kind.FLAPPING, f"flapping: {share(alert.flips):.0%} of its last results changed it")
 
     def _load(self, now: datetime) -> Iterable[Suppression]:
         for window in self.load_windows:
@@ -201,6 +223,12 @@ class Suppressors:
     def _grace(self, now: datetime) -> Iterable[Suppression]:
         if self.grace_until is not None and now < self.grace_until:
             yield Suppression(Kind.STARTUP_GRACE, "the daemon has just started")
+
+
+def parents_of(policy: Policy) -> Iterator[str]:
+    """Yield every check that one depends on, those of redundancy groups included."""
+    for parent in policy.depends_on:
+        yield from (parent,) if isinstance(parent, str) else parent
 
 
 def critical_checks(alerts: Iterable[Alert]) -> frozenset[str]:

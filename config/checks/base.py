@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from config.checks.forecast import Forecasts
 from config.model import Model, Name
 from config.threshold import Threshold
 from config.units import Duration
@@ -68,6 +69,8 @@ class ActionSettings(Model):
     """Shell command."""
     at_most: str = Field("1 per 1h", pattern=AT_MOST)
     """How often at most, such as '1 per 1h'."""
+    cooldown: Duration = Field("0s", validate_default=True, examples=["10m"])
+    """How long after it ended it is not run again."""
 
 
 class CheckBase(Model):
@@ -88,8 +91,12 @@ class CheckBase(Model):
     """How long a status must last before its alert fires."""
     keep_firing_for: Duration = Field("0s", validate_default=True)
     """How long it must be clear before the alert resolves."""
+    retry_interval: Duration | None = Field(None, examples=["5s"])
+    """How often it runs while an alert is about to fire; a quarter of `every` when left out."""
     min_samples: int = Field(1, ge=1, le=100)
-    """How many bad results in a row it takes at least."""
+    """How many bad results it takes at least: in a row, or among the last `of_samples`."""
+    of_samples: int | None = Field(None, ge=1, le=100, examples=[5])
+    """Among how many results `min_samples` have to be bad, such as 3 of 5; in a row when left out."""
     warning: Bounds = Field([], examples=["> 85%"])
     """Thresholds of the status warning: one, or a list; a plain one is of the check's main reading."""
     critical: Bounds = Field([], examples=[{"reading": "used", "raise": "> 95%", "clear": "< 90%"}])
@@ -98,12 +105,22 @@ class CheckBase(Model):
     """Labels added to the alert."""
     runbook: str | None = Field(None, examples=["disk-full"])
     """What to do: a name below deploy/runbooks/ or a URL."""
-    depends_on: list[Name] = []
-    """Checks whose critical alert mutes this one's messages."""
+    depends_on: list[Name | Annotated[list[Name], Field(min_length=1)]] = Field([], examples=[["router"]])
+    """Checks whose critical alert mutes this one's messages. A list among them is a redundancy group, such as
+    [["line 1", "line 2"]], which is down only when all of it is."""
     on_critical: ActionSettings | None = Field(
         None, examples=[{"run": "/usr/local/sbin/clean-tmp", "at_most": "1 per 1h"}]
     )
     """Command run when the alert fires as critical."""
+    forecast: Forecasts = Field([], examples=[{"reaches": "100%", "warning": {"within": "24h", "when": "> 60%"}}])
+    """When a reading will reach something, should it go on like this: one, or a list."""
+
+    @field_validator("of_samples", mode="after")
+    @classmethod
+    def _holds_min_samples(cls, of_samples: int | None, info: ValidationInfo) -> int | None:
+        if of_samples is not None and of_samples < info.data.get("min_samples", 1):
+            raise ValueError(f"{info.data['min_samples']} bad ones do not fit into it")
+        return of_samples
 
     @property
     def named_entities(self) -> frozenset[str]:

@@ -14,8 +14,8 @@ from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, 
 from keepwatch.cli.output import ago, moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
+from monitor.matching import Matcher
 from monitor.store import MonitorStore, NoSuchAlert
-from monitor.suppress import Matcher
 
 AuthorOption = Annotated[str, typer.Option("--author", help="Who you are.", default_factory=getpass.getuser)]
 CommentOption = Annotated[str, typer.Option("--comment", "-c", help="Why.")]

@@ -31,6 +31,7 @@ def _build(check: CheckSettings, shared: Shared) -> Check:
         probe=recipe.probe(check, shared),
         subject=recipe.subject(check) if recipe.subject else "",
         every=check.every,
+        retry_interval=check.retry_interval,
         timeout=check.timeout,
         for_=check.for_,
         keep_firing_for=check.keep_firing_for,
@@ -39,7 +40,7 @@ def _build(check: CheckSettings, shared: Shared) -> Check:
         critical=tuple(check.critical),
         labels=check.labels,
         runbook=check.runbook,
-        depends_on=tuple(check.depends_on),
+        depends_on=tuple(one if isinstance(one, str) else tuple(one) for one in check.depends_on),
         on_critical=check.on_critical,
         optional=recipe.optional,
     )

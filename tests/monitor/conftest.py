@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import NotifySettings
+from config.notify import NotifySettings
 from monitor.alerting import Policy
 from monitor.engine import AlertEngine
 from monitor.notify import Delivery, Notification, NotifyError

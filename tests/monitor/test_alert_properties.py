@@ -14,13 +14,13 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from config.settings import NotifySettings
+from config.notify import NotifySettings
 from monitor.alerting import NO_DATA, Policy, State
 from monitor.engine import AlertEngine
 from monitor.notify import Delivery, Notification, NotifyError
 from monitor.result import Result, Status
 from monitor.store import MonitorStore, MonitorStoreError, NoSuchAlert
-from monitor.suppress import Matcher
+from monitor.matching import Matcher
 
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

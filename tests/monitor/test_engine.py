@@ -10,7 +10,8 @@ from monitor.alerting import NO_DATA, State
 from monitor.policy import action_of
 from monitor.result import Status
 from monitor.store import MonitorStore
-from monitor.suppress import LoadWindow, Matcher
+from monitor.matching import Matcher
+from monitor.suppress import LoadWindow
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -177,6 +178,8 @@ def test_a_parent_that_is_not_known_to_be_critical_mutes_nobody(world, policy, p
     w = world(policy("switch"), policy("server", depends_on=("switch",)))
     w.see(*parent, check="switch")
     w.see(CRITICAL, check="server")
+    assert w.engine.checks_to_look_at() == {"switch"}
+    w.see(parent[-1], check="switch")
     assert w.titles()[-1] == "[CRITICAL] erp-1: server"
 
 

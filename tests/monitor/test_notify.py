@@ -16,7 +16,7 @@ import pytest
 from monitor.notify import AppriseNotifier, Delivery, Notification, NotifyError, scrub
 from monitor.outbox import Outbox
 from monitor.result import Status
-from monitor.suppress import Matcher
+from monitor.matching import Matcher
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
@@ -159,7 +159,7 @@ CRASH = """
 import os, signal, sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from config.settings import NotifySettings
+from config.notify import NotifySettings
 from monitor.alerting import Policy
 from monitor.engine import AlertEngine
 from monitor.notify import Delivery

@@ -14,7 +14,7 @@ from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, M
 from monitor.reserve import RESERVE_BYTES, Reserve
 from monitor.result import Status
 from monitor.store import Changes, MonitorStore, NoSuchAlert
-from monitor.suppress import Matcher
+from monitor.matching import Matcher
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -101,7 +101,7 @@ def test_another_process_writes_while_this_one_has_the_file_open(store) -> None:
     before = store.database.revision()
     code = (
         "import sys; from datetime import *; from pathlib import Path; from monitor.store import MonitorStore;"
-        "from monitor.suppress import Matcher; now = datetime(2024, 5, 1, 12, tzinfo=UTC);"
+        "from monitor.matching import Matcher; now = datetime(2024, 5, 1, 12, tzinfo=UTC);"
         "MonitorStore(Path(sys.argv[1])).add_silence([Matcher.parse('check=a')], 'ann', '', now, now + timedelta(1))"
     )
     subprocess.run([sys.executable, "-c", code, str(store.database.path)], check=True, cwd=ROOT, timeout=60)
