@@ -10,7 +10,20 @@ promtool:prometheus:checks /metrics and runs the alert rules against their cases
 systemd-analyze:systemd:checks the service unit
 chromium:chromium:looks at the page as a reader would
 btrfs:btrfs-progs:makes a file system whose snapshots the hooks take, where the kernel has it and root asks
+initdb:postgresql:a database to watch and to back up
+mariadbd:mariadb-server:another one
+redis-server:redis-server:a store of keys to watch and to back up
+memcached:memcached:a cache to watch
+rabbitmq-server:rabbitmq-server:a broker to watch
+nats-server:nats-server:another one
+mosquitto:mosquitto:a broker of MQTT to watch
+unbound:unbound:answers DNS
+sshd:openssh-server:shows a banner and a host key
+ping:iputils-ping:sends echoes where the kernel lets us not
 '
+
+# servers lie where only root's PATH looks, or not even that
+for folder in ${SERVER_FOLDERS-/usr/sbin /usr/lib/postgresql/*/bin}; do PATH=$PATH:$folder; done
 
 packages='' reasons=''
 while IFS=: read -r command package reason; do
@@ -38,7 +51,7 @@ fi
 echo "installing for the tests:$packages"
 export DEBIAN_FRONTEND=noninteractive
 
-# The prometheus package starts a server when it is installed. Debian's switch against that is a policy file.
+# Packages of servers start them when they are installed. Debian's switch against that is a policy file.
 policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
 if [ ! -e "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -49,7 +62,13 @@ fi
 apt-get update -qq </dev/null
 # shellcheck disable=SC2086  # a list of package names
 apt-get install -qq -y --no-install-recommends $packages </dev/null >/dev/null
-case $packages in
-    *prometheus*) # nor shall it start at the next boot
-        if command -v systemctl >/dev/null 2>&1; then systemctl disable --quiet prometheus.service; fi ;;
-esac
+command -v systemctl >/dev/null 2>&1 || exit 0
+for package in $packages; do # nor shall they start at the next boot
+    case $package in
+        mariadb-server) unit=mariadb ;;
+        openssh-server) unit=ssh ;;
+        prometheus | postgresql | redis-server | memcached | rabbitmq-server | nats-server | mosquitto | unbound) unit=$package ;;
+        *) continue ;;
+    esac
+    systemctl disable --quiet "$unit.service"
+done

@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ("restic", "promtool", "systemd-analyze", "chromium", "btrfs")
+SERVERS = (
+    "initdb", "mariadbd", "redis-server", "memcached", "rabbitmq-server", "nats-server", "mosquitto", "unbound", "sshd",
+    "ping",
+)  # fmt: skip
+TOOLS = ("restic", "promtool", "systemd-analyze", "chromium", "btrfs", *SERVERS)
+MISSING = {
+    "prometheus": "promtool", "chromium": "chromium", "btrfs-progs": "btrfs", "mariadb-server": "mariadbd",
+    "openssh-server": "sshd",
+}  # fmt: skip
 APT = 'echo "$@" >> "{log}"; touch "{marker}"'
 LACKS_ENSUREPIP = """case "$*" in
   "-m venv"*) echo "$@" >> "{log}" ;;
@@ -37,7 +45,8 @@ def program(machine: Path, name: str, script: str = "") -> Path:
 
 
 def run(machine: Path, *command: object, **variables: object) -> tuple[int, str]:
-    environment = {"PATH": str(machine), "HOME": str(machine)} | {name: str(value) for name, value in variables.items()}
+    environment = {"PATH": str(machine), "HOME": str(machine), "SERVER_FOLDERS": ""}
+    environment |= {name: str(value) for name, value in variables.items()}
     done = subprocess.run([*map(str, command)], env=environment, capture_output=True, text=True, timeout=30)
     return done.returncode, done.stdout + done.stderr
 
@@ -92,7 +101,7 @@ def test_an_ordinary_user_gets_the_one_line_to_run(machine: Path) -> None:
 
 def test_root_gets_exactly_what_is_missing_and_no_service_is_started(machine: Path) -> None:
     policy = machine / "policy-rc.d"
-    for tool in ("restic", "systemd-analyze"):
+    for tool in {*TOOLS} - {*MISSING.values()}:
         program(machine, tool)
     program(machine, "apt-get", f'echo "$@ policy: $({policy}; echo $?)" >> "{{log}}"')
     program(machine, "id", "echo 0")
@@ -101,8 +110,10 @@ def test_root_gets_exactly_what_is_missing_and_no_service_is_started(machine: Pa
     assert code == 0, output
     assert log(machine).splitlines() == [
         "update -qq policy: 101",
-        "install -qq -y --no-install-recommends prometheus chromium btrfs-progs policy: 101",
+        f"install -qq -y --no-install-recommends {' '.join(MISSING)} policy: 101",
         "systemctl disable --quiet prometheus.service",
+        "systemctl disable --quiet mariadb.service",
+        "systemctl disable --quiet ssh.service",
     ]
     assert not policy.exists()
 
