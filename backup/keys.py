@@ -17,6 +17,7 @@ from typing import Final
 import orjson
 
 from backup.crypto import MasterKey, Sealer
+from backup.derivation import derive
 from backup.errors import BackupError, CorruptData, FileMissing, RepositoryMissing, WrongPassword
 from backup.rfc3339 import format_time, parse_time
 from backup.storage.base import FileKind, Storage
@@ -42,10 +43,7 @@ class KdfParameters:
 
     def derive(self, password: str, salt: bytes) -> MasterKey:
         """Turn a password into a user key."""
-        memory = 128 * self.r * (self.n + self.p + 2) + 2**20
-        secret = hashlib.scrypt(
-            password.encode(), salt=salt, n=self.n, r=self.r, p=self.p, maxmem=memory, dklen=64
-        )
+        secret = derive((password.encode(), salt, self.n, self.r, self.p))
         return MasterKey(secret[:32], secret[32:48], secret[48:])
 
 
