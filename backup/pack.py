@@ -31,6 +31,9 @@ SMALLEST_PACK_BYTES: Final = 37 + OVERHEAD_BYTES + LENGTH_BYTES
 
 _PLAIN: Final = struct.Struct("<BI32s")
 _COMPRESSED: Final = struct.Struct("<BII32s")
+PLAIN_ENTRY_BYTES: Final = _PLAIN.size
+COMPRESSED_ENTRY_BYTES: Final = _COMPRESSED.size
+"""What an entry takes in the header."""
 _LENGTH: Final = struct.Struct("<I")
 _PRIVATE: Final = MAP_PRIVATE | MAP_ANONYMOUS
 _ROOM_BYTES: Final = 9 * 2**20

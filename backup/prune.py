@@ -138,12 +138,12 @@ def _refuse_wrong_sizes(packs: Iterable[tuple[str, int]], stored: dict[str, int]
 
 
 def _uses(index: Index, packs: list[tuple[str, int]], marks: bytearray) -> list[PackUse]:
-    used, total, kinds = [0] * len(packs), [0] * len(packs), [BlobKind.DATA] * len(packs)
-    for record, mark in enumerate(marks):
-        number, entry = index.pack_number(record), index.entry(record)
-        total[number] += entry.length
-        used[number] += entry.length * mark
-        kinds[number] = entry.kind
+    used, total, last = [0] * len(packs), [0] * len(packs), [-1] * len(packs)
+    for record, ((number, length), mark) in enumerate(zip(index.weights(), marks, strict=True)):
+        total[number] += length
+        used[number] += length * mark
+        last[number] = record
+    kinds = [BlobKind.DATA if record < 0 else index.entry(record).kind for record in last]
     return [
         PackUse(pack, size, used[number], total[number] - used[number], kinds[number])
         for number, (pack, size) in enumerate(packs)

@@ -9,6 +9,7 @@ terms and the invariants.
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -268,7 +269,7 @@ class Repository:
         self,
         *,
         on_damage: Callable[[CorruptData], None] | None = None,
-        on_listing: Callable[[PackListing], None] = lambda _listing: None,
+        on_listing: Callable[[PackListing], None] | None = None,
     ) -> Index:
         """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
 
@@ -283,6 +284,9 @@ class Repository:
         index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
         for file in files:
             try:
+                if on_listing is None:
+                    self._add_index_file(index, file.name)
+                    continue
                 for listing in self.load_index_file(file.name):
                     index.add_listing(listing.pack, listing.entries)
                     on_listing(listing)
@@ -299,10 +303,13 @@ class Repository:
     def load_index_file(self, name: str) -> list[PackListing]:
         """Read one index file. Raises FileMissing, CorruptData (naming the file), StorageError."""
         document = self._files.load(FileKind.INDEX, name)
-        try:
+        with _naming(name):
             return parse_index(document)
-        except CorruptData as error:
-            raise CorruptData(f"{error} in index {name[:8]}", name=name) from error
+
+    def _add_index_file(self, index: Index, name: str) -> None:
+        document = self._files.load(FileKind.INDEX, name)
+        with _naming(name):
+            index.add_document(document)
 
     def load_blob(self, kind: BlobKind, name: bytes) -> bytes:
         """Read one blob and prove it; when one copy is damaged, try the others. Raises CorruptData, StorageError."""
@@ -409,6 +416,15 @@ class Repository:
         """Store one index file and give its name. Only `flush` and prune have a reason to call this."""
         self.require_lock()
         return self._files.save(FileKind.INDEX, format_index(listings))
+
+
+@contextmanager
+def _naming(index_file: str) -> Iterator[None]:
+    """Tell with an error which index file it is about."""
+    try:
+        yield
+    except CorruptData as error:
+        raise CorruptData(f"{error} in index {index_file[:8]}", name=index_file) from error
 
 
 def matches(
