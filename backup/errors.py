@@ -14,6 +14,7 @@
     ├── CorruptData                 4   stored bytes are not what was written; `name` is the file or blob
     ├── SourceError                 1   what should be backed up cannot be read
     ├── RestoreError                1   what should be written back cannot be written
+    ├── ApplicationError            4   restored data that their own application cannot run on, or will not answer from
     ├── CatalogError                1   the catalog of runs cannot be read or written (backup/catalog.py)
     └── Interrupted               130   asked to stop; what is stored so far is consistent
 
@@ -103,6 +104,12 @@ class SourceError(BackupError):
 
 class RestoreError(BackupError):
     """Something to be restored cannot be written."""
+
+
+class ApplicationError(BackupError):
+    """Data came back that their application does not start on, or cannot be asked about."""
+
+    exit_code = 4
 
 
 class Interrupted(BackupError):
