@@ -74,7 +74,8 @@ def line_of_the_runbook(beginning: str, safe: Path, target: Path, snapshot: str)
 
 def by_job(listed: str) -> dict[str, str]:
     """Return the id of each job's snapshot from a listing in JSON, keepwatch's or restic's."""
-    return {tag.removeprefix("job:"): s["id"] for s in json.loads(listed) for tag in s["tags"] if tag.startswith("job:")}
+    tagged = [(tag, s["id"]) for s in json.loads(listed) for tag in s["tags"]]
+    return {tag.removeprefix("job:"): snapshot for tag, snapshot in tagged if tag.startswith("job:")}
 
 
 def is_as_it_was(job: str, safe: Path, target: Path) -> None:
