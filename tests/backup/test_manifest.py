@@ -26,7 +26,7 @@ def test_a_manifest_comes_back_from_its_file() -> None:
 
 @pytest.mark.parametrize("text", [b"{}", b"[]", b"null", b'{"format": 1}', b"not json", b"\xff"])
 def test_what_is_no_manifest_is_told(text: bytes) -> None:
-    with pytest.raises(ValueError, match=r".")::
+    with pytest.raises(ValueError, match=r"."):
         Manifest.from_json(text)
 
 
