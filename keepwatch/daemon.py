@@ -21,14 +21,15 @@ from keepwatch import bridge
 from keepwatch.clock import local_time, now
 from keepwatch.dispatcher import Dispatcher
 from keepwatch.heartbeat import Heartbeat, Pulse
+from keepwatch.host_metrics import HostMetrics
 from keepwatch.plans.shelf import Shelf
 from keepwatch.state import StateDirectory
 from keepwatch.supervision import Systemd
 from keepwatch.ticker import Ticker
 from keepwatch.viewing import Viewer, read_backups
 from keepwatch.watch import Watch
-from keepwatch.web.app import create_app
-from keepwatch.web.server import WebServer
+from keepwatch.web.opening import open_server
+from monitor.node.page import NodePage
 
 log = logging.getLogger(__name__)
 
@@ -42,21 +43,29 @@ class Daemon:
     """Made with everything open and the port bound, so that what cannot work fails before anything starts."""
 
     def __init__(self, settings: Settings, state: StateDirectory, read_settings: Callable[[], Settings]) -> None:
-        """Open stores and bind the page's port. Raises ListenError, MonitorStoreError, CatalogError."""
+        """Open stores and bind the page's port. Raises ListenError, WebConfigError, MonitorStoreError, CatalogError."""
         self._settings = settings
         self._read_settings = read_settings
         self._signals: SimpleQueue[signal.Signals] = SimpleQueue()
         self._problems: dict[str, str | None] = {"configuration": None, "backup.db": None}
         self._stop_asked = False
         self._viewer = Viewer(settings, now(), now)
-        self._server = WebServer(create_app(self._viewer.view, now), settings.web.host, settings.web.port)
+        self._server = open_server(
+            settings.web, settings.daemon.host, self._viewer.view, now, lambda: self._host_metrics.render()
+        )
         self._watch = Watch(settings, state.monitor_db, now)
+        self._host_metrics = self._open_host_metrics()
         self._dispatcher = Dispatcher(settings, state, Catalog(state.backup_db), now)
         self._shelf = Shelf(settings, state.plan_log)
         self._pulse = Pulse(("evaluation", "scheduler"))
         self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
         self._systemd = Systemd()
         self._ticker = Ticker(local_time)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return self._server.url
 
     def run(self) -> int:
         """Serve until told to stop; returns the exit status: 0 after a clean stop, 130 after a forced one."""
@@ -167,6 +176,7 @@ class Daemon:
             self._settings = settings
             self._problems["configuration"] = None
             self._watch.reconfigure(settings, now())
+            self._host_metrics = self._open_host_metrics()
             self._dispatcher.reconfigure(settings)
             self._shelf.reconfigure(settings)
             self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
@@ -175,10 +185,15 @@ class Daemon:
         self._judge_backups()
         self._systemd.ready("watching")
 
+    def _open_host_metrics(self) -> HostMetrics:
+        settings = self._settings.metrics
+        page = NodePage(self._watch.file_systems, now, textfile_directory=settings.textfile_directory)
+        return HostMetrics(settings, page.render)
+
     def _refuse_what_needs_a_restart(self, settings: Settings) -> None:
         for name, old, new in (
             ("daemon.state_dir", self._settings.daemon.state_dir, settings.daemon.state_dir),
-            ("web.listen", self._settings.web.listen, settings.web.listen),
+            ("web", self._settings.web, settings.web),
         ):
             if old != new:
                 raise ValueError(f"{name} changes from {old} to {new}, which needs a restart")

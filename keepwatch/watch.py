@@ -45,7 +45,7 @@ class Watch:
         """Open the store; a damaged one is set aside. Raises MonitorStoreError."""
         self._clock = clock
         self._store = MonitorStore(database, set_aside_corrupt=True)
-        self._file_systems = FileSystems()
+        self.file_systems = FileSystems()
         self._latest: dict[str, dict[str, Result]] = {}
         self._counts: dict[str, list[int]] = {}
         self._windows: dict[Key, LoadWindow] = {}
@@ -112,7 +112,7 @@ class Watch:
         if aside and not problem:
             problem = f"monitor.db was damaged, is now {aside[-1].name}, and history starts afresh"
         stuck = f"{self.pool.stuck} checks are stuck in the system" if self.pool.stuck else None
-        dead = self._file_systems.stuck_children
+        dead = self.file_systems.stuck_children
         mounts = f"{dead} questions to file systems hang in the kernel, as on a dead network mount" if dead else None
         return {"monitor.db": problem, "check pool": stuck, "mounts": mounts}
 
@@ -143,11 +143,11 @@ class Watch:
         self._delivery.settle(5)
         self._actions.close(self._clock())
         self.keep_history(self._clock())
-        self._file_systems.close()
+        self.file_systems.close()
         self._store.close()
 
     def _configure_pool(self) -> None:
-        checks = build_checks(self._settings.checks, file_systems=self._file_systems, clock=self._clock)
+        checks = build_checks(self._settings.checks, file_systems=self.file_systems, clock=self._clock)
         self._types = {check.name: check.type for check in checks}
         self._latest = {name: results for name, results in self._latest.items() if name in self._types}
         statuses: dict[str, dict[str, Status]] = {}

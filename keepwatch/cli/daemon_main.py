@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
         with state.lock("daemon", what=f"keepwatch on {state.path}"):
             made = make_passwords(settings) if path is None else []
             daemon = Daemon(settings, state, read)
-            _introduce(settings, path, made)
+            _introduce(settings, path, made, daemon.url)
             return daemon.run()
     except ConfigProblems as problems:
         for problem in problems.problems:
@@ -51,9 +51,8 @@ def main(arguments: list[str]) -> int:
         return getattr(error, "exit_code", 1)
 
 
-def _introduce(settings: Settings, path: Path | None, made: list[Path]) -> None:
+def _introduce(settings: Settings, path: Path | None, made: list[Path], address: str) -> None:
     """Say where everything is; on the first use also what must not be lost."""
-    address = f"http://{settings.web.listen}"
     lines = [
         f"keepwatch {__version__} watches {settings.daemon.host}",
         f"  settings   {path or 'embedded default (write your own with: keepwatch config init)'}",
@@ -62,8 +61,8 @@ def _introduce(settings: Settings, path: Path | None, made: list[Path]) -> None:
             f"  repository {r.url}  (password: {r.password_file or 'by command'})"
             for r in settings.repositories.values()
         ),
-        f"  page       {address}/",
-        f"  metrics    {address}/metrics",
+        f"  page       {address}",
+        f"  metrics    {address}metrics",
     ]
     lines += [
         f"  A new repository password was made: {file}\n"

@@ -1,44 +1,34 @@
 """The addresses of the web server: page, metrics, health, JSON. Everything is answered from the view in memory.
 
-Reads only (GET and HEAD), for loopback names only: the Host header is checked, so that no website can reach the page
+Reads only (GET and HEAD), under its own names only: the Host header is checked, so that no website can reach the page
 through a name of its own that points here. Errors are pages without tracebacks; those go to the log.
 """
 
+import asyncio
 import hashlib
-import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
+from keepwatch.host_metrics import HostMetricsOff
 from keepwatch.metrics import MetricsPage
 from keepwatch.view import View
+from keepwatch.web.access import Access, Gatekeeper
 from keepwatch.web.api import LISTS, as_json, dump, part_as_json
+from keepwatch.web.door import Doorkeeper
 from keepwatch.web.page import STATIC, PageRenderer
 from monitor.exposition import CONTENT_TYPE
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; object-src 'none';"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 _REASONS = {404: "There is no such page.", 405: "This address can only be read.", 500: "Something broke on our side."}
-_log = logging.getLogger(__name__)
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def create_app(
@@ -46,15 +36,19 @@ def create_app(
     clock: Callable[[], datetime],
     *,
     page: MetricsPage | None = None,
+    host_metrics: Callable[[], bytes] | None = None,
+    access: Access | None = None,
+    names: Collection[str] = (),
     not_ready: Callable[[], str | None] = lambda: None,
 ) -> ASGIApp:
     """Make the application.
 
-    ``view`` returns the latest view at once; ``page`` the metrics, made from the same view when left out; ``not_ready``
-    the daemon's own reason why it is not ready yet (a store that is not open), None when there is none.
+    ``view`` returns the latest view at once; ``page`` the metrics, made from the same view when left out;
+    ``host_metrics`` makes those of the host, which may take its time, or raises HostMetricsOff; ``not_ready`` is the
+    daemon's own reason why it is not ready yet (a store that is not open), None when there is none. With ``access``,
+    others than this machine may connect, by address or by one of ``names``, and its users are asked for.
     """
     shown = PageRenderer(clock)
-    figures = page or MetricsPage(view)
 
     async def index(_: Request) -> Response:
         return Response(shown.page(view()), media_type="text/html")
@@ -65,9 +59,6 @@ def create_app(
         if request.headers.get("if-none-match") == etag:
             return Response(status_code=304, headers={"ETag": etag})
         return Response(body, media_type="text/html", headers={"ETag": etag})
-
-    async def exposition(_: Request) -> Response:
-        return Response(figures.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def ready(_: Request) -> Response:
         reason = not_ready() or waiting_for_checks(view())
@@ -84,10 +75,10 @@ def create_app(
             return _error(request, error.status_code, error.headers, shown)
         return _error(request, 500, {"Connection": "close"}, shown)  # uvicorn hangs up after a bug; say so
 
-    routes: list[tuple[str, Callable[[Request], Awaitable[Response]]]] = [
+    routes: list[tuple[str, Endpoint]] = [
         ("/", index),
         ("/fragment", fragment),
-        ("/metrics", exposition),
+        *_metrics_routes(page or MetricsPage(view), host_metrics),
         ("/-/healthy", healthy),
         ("/-/ready", ready),
         ("/api/v1/view", whole_view),
@@ -98,7 +89,25 @@ def create_app(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes],
         exception_handlers={HTTPException: failed, Exception: failed},
     )
-    return _Doorkeeper(starlette)
+    if access is None:
+        return Doorkeeper(starlette, names)
+    return Doorkeeper(Gatekeeper(starlette, access), names, addresses=True)
+
+
+def _metrics_routes(page: MetricsPage, host_metrics: Callable[[], bytes] | None) -> Iterator[tuple[str, Endpoint]]:
+    async def own(_: Request) -> Response:
+        return Response(page.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def of_host(_: Request) -> Response:
+        assert host_metrics is not None
+        try:
+            return Response(await asyncio.to_thread(host_metrics), headers={"Content-Type": CONTENT_TYPE})
+        except HostMetricsOff as off:
+            return PlainTextResponse(f"404 {off}\n", 404)
+
+    yield "/metrics", own
+    if host_metrics is not None:
+        yield "/metrics/node", of_host
 
 
 async def healthy(_: Request) -> Response:
@@ -131,36 +140,3 @@ def _error(request: Request, status: int, headers: Mapping[str, str] | None, sho
     if "text/html" in request.headers.get("accept", ""):
         return Response(shown.error(status, reason), status, headers, "text/html")
     return PlainTextResponse(f"{status} {reason}\n", status, headers)
-
-
-class _Doorkeeper:
-    """Outermost layer: refuses foreign Host headers and sets the security headers on every answer, errors included."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(SECURITY_HEADERS)
-            await send(message)
-
-        host = Headers(scope=scope).get("host", "")
-        if not is_loopback_name(host):
-            _log.warning("foreign host refused", extra={"host": repr(host[:100])})
-            refusal = PlainTextResponse(
-                f"421 this server answers to {', '.join(LOOPBACK_NAMES)} only;"
-                " a reverse proxy has to send one of them as Host\n",
-                421,
-            )
-            await refusal(scope, receive, send_with_headers)
-            return
-        await self._app(scope, receive, send_with_headers)
-
-
-def is_loopback_name(host: str) -> bool:
-    """Tell whether a Host header, with or without port, names this machine's loopback."""
-    name, colon, port = host.rpartition(":")
-    if not colon or host.endswith("]"):
-        name, port = host, ""
-    return name.lower() in LOOPBACK_NAMES and (not port or port.isdigit())

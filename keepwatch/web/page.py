@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.units import format_duration, format_size
 from keepwatch.bridge import agree_command
-from keepwatch.view import AlertView, CheckView, DutyView, ReadingView, RunView, View
+from keepwatch.view import AlertView, CheckView, DutyView, PlanView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
 
@@ -86,7 +86,7 @@ class PageRenderer:
         self._whole = environment.get_template("page.html")
         self._fragment = environment.get_template("fragment.html")
         self._error = environment.get_template("error.html")
-        sources = [(_HERE / "templates" / name).read_bytes() for name in ("page.html", "fragment.html", "macros.html")]
+        sources = [(_HERE / "templates" / name).read_bytes() for name in ("page.html", "fragment.html", "plans.html", "macros.html")]
         self._edition = hashlib.sha256(b"".join([f.content for f in STATIC.values()] + sources)).hexdigest()[:12]
         self._kept: tuple[View, datetime, bytes] | None = None
 
@@ -129,6 +129,7 @@ def context(view: View, now: datetime) -> dict[str, object]:
         "stale": verdicts.is_stale(view, now),
         "tally": verdicts.tally(view.checks),
         "vitals": vitals(view.checks),
+        "plans": [(plan, *plan_state(plan)) for plan in view.plans],
         "proofs": list(zip(view.jobs, proofs, strict=True)),
         "active": [(a, verdicts.tone_of_alert(a), commands(a)) for a in active],
         "resolved": [a for a in view.alerts if a.state == "resolved"],
@@ -195,6 +196,17 @@ def commands(alert: AlertView) -> list[tuple[str, str]]:
         ("Acknowledge", f"keepwatch ack {shlex.quote(alert.id)}"),
         ("Silence", f"keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}"),
     ]
+
+
+def plan_state(plan: PlanView) -> tuple[Tone, str]:
+    """Judge a plan: carried out now, called for, in need of care, or in order."""
+    if plan.under_way:
+        return Tone.UNDERWAY, "under way"
+    if plan.called_by:
+        return Tone.CRITICAL, "called for"
+    if plan.findings:
+        return Tone.WARNING, "needs care"
+    return (Tone.WARNING, "to improve") if plan.improvements else (Tone.OK, "in order")
 
 
 def duty_state(duty: DutyView, configured_at: datetime | None, now: datetime) -> tuple[Tone, str]:

@@ -6,6 +6,7 @@ Leaves signals, logging and the process alone: it starts, it stops, and a port i
 import asyncio
 import errno
 import socket
+import ssl
 import threading
 import time
 
@@ -26,7 +27,7 @@ class ListenError(KeepwatchError):
 class WebServer:
     """One application on one host and port. ``start`` and ``stop`` once each."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int) -> None:
+    def __init__(self, app: ASGIApp, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         """Bind and listen at once; port 0 takes a free one. Raises ListenError."""
         self._sockets = _listen(host, port)
         self.host = host
@@ -36,13 +37,14 @@ class WebServer:
             access_log=False, server_header=False, date_header=False, proxy_headers=False,
             limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=1, backlog=_BACKLOG,
         )  # fmt: skip
-        self._server = _Server(config)
+        self._scheme = "https" if tls else "http"
+        self._server = _Server(config, tls)
         self._thread = threading.Thread(target=self._server.run, args=(self._sockets,), name="web", daemon=True)
 
     @property
     def url(self) -> str:
         """Address of the page, with a slash at its end."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
+        return f"{self._scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/"
 
     def start(self, timeout: float = 10.0) -> None:
         """Answer requests from now on; those that came since construction are waiting. Raises ListenError."""
@@ -65,8 +67,9 @@ class WebServer:
 class _Server(uvicorn.Server):
     """uvicorn that sleeps until it is told to stop, instead of waking ten times a second to look."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, tls: ssl.SSLContext | None) -> None:
         super().__init__(config)
+        self._tls = tls
         self._told = threading.Event()
         self._wake: tuple[asyncio.AbstractEventLoop, asyncio.Event] | None = None
 
@@ -76,6 +79,11 @@ class _Server(uvicorn.Server):
         if self._wake is not None:
             loop, event = self._wake
             loop.call_soon_threadsafe(event.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to accept, with our own context for TLS: uvicorn's would keep its first certificate for ever."""
+        self.config.ssl = self._tls
+        await super().startup(sockets)
 
     async def main_loop(self) -> None:
         """Wait for the word. Date headers and request limits, uvicorn's other reasons to wake, are switched off."""

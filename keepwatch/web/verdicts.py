@@ -46,7 +46,7 @@ _OF_STATUS = {
 }
 _OF_OUTCOME = {
     "succeeded": Tone.OK, "passed": Tone.OK, "partial": Tone.WARNING, "failed": Tone.CRITICAL,
-    "interrupted": Tone.WARNING, "held": Tone.WARNING, "inconclusive": Tone.UNKNOWN,
+    "interrupted": Tone.WARNING, "held": Tone.WARNING, "inconclusive": Tone.UNKNOWN, "short": Tone.WARNING,
 }  # fmt: skip
 
 
