@@ -86,7 +86,8 @@ class PageRenderer:
         self._whole = environment.get_template("page.html")
         self._fragment = environment.get_template("fragment.html")
         self._error = environment.get_template("error.html")
-        sources = [(_HERE / "templates" / name).read_bytes() for name in ("page.html", "fragment.html", "plans.html", "macros.html")]
+        names = ("page.html", "fragment.html", "plans.html", "macros.html")
+        sources = [(_HERE / "templates" / name).read_bytes() for name in names]
         self._edition = hashlib.sha256(b"".join([f.content for f in STATIC.values()] + sources)).hexdigest()[:12]
         self._kept: tuple[View, datetime, bytes] | None = None
 
