@@ -7,6 +7,7 @@ came back is what was saved; ``keepwatch restore`` uses the same ``recover`` to 
 It never judges: differences between what was counted at backup and what is counted now are :mod:`manifest`'s business.
 """
 
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -32,8 +33,28 @@ class RecoveryTarget:
 LATEST = RecoveryTarget()
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One piece of the log (a WAL segment, a binlog) in the repository."""
+
+    name: str
+    """As the database names it; a failure for want of it says this name."""
+    snapshot_id: str
+    """Where it lies."""
+
+
 class Running(Protocol):
     """An application at work on restored data."""
+
+    @property
+    def reached_at(self) -> datetime | None:
+        """When the last transaction that is there was committed, aware UTC; None where the application cannot say."""
+        ...
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables under which the application's own client programs reach it, for the operator's commands."""
+        ...
 
     def manifest(self) -> Manifest:
         """Count now what was counted at backup. Raises ApplicationError."""
@@ -51,6 +72,13 @@ class Running(Protocol):
         """
         ...
 
+    def plant(self, fault: str) -> str:
+        """Do damage for a drill that has to find it: ``dropped-table`` or ``fewer-rows``, on a table that holds rows.
+
+        Gives what a manifest's differences call it. Raises ValueError when it holds nothing to damage.
+        """
+        ...
+
 
 class Application(Protocol):
     """How the data of one kind of source come to life. Made from the job's settings; programs come from PATH."""
@@ -58,6 +86,10 @@ class Application(Protocol):
     @property
     def missing(self) -> str:
         """What this machine lacks to run it, such as ``postgres 15``, with no server found; empty when it has all."""
+        ...
+
+    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
+        """Say which log records a recovery of ``folder`` to the latest would replay, in order; empty without any."""
         ...
 
     def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
