@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 from config.units import format_duration, format_size
+from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
 from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
 from monitor.alerting import Policy
 from monitor.result import Reading, Result, Status
@@ -162,11 +163,6 @@ def _drill(job: str) -> str:
 
 def _guard(job: str) -> str:
     return f"guard {job}"
-
-
-def agree_command(job: str) -> str:
-    """Return what to type to agree to a job's suspicious snapshots."""
-    return f"keepwatch agree {job} -c 'WHY IT IS RIGHT'"
 
 
 def _repository(name: str) -> str:

@@ -3,6 +3,7 @@
 KeepwatchError
 ├── StateError        the state directory cannot be used
 ├── AlreadyRunning    another daemon, or another run of the same job, holds it
+├── HeldByGuard       a suspicious snapshot waits for a person
 ├── ListenError       the address of the page cannot be listened on (keepwatch/web/server.py)
 └── UsageError        the command line asks for something that does not exist
 """
@@ -24,6 +25,10 @@ class StateError(KeepwatchError):
 
 class AlreadyRunning(KeepwatchError):  # noqa: N818 - it is a finding about others, not a fault
     """Somebody else is at it; nothing was done."""
+
+
+class HeldByGuard(KeepwatchError):  # noqa: N818 - it is a finding about the data, not a fault
+    """A suspicious snapshot that nobody agreed to keeps old ones from being forgotten."""
 
 
 class UsageError(KeepwatchError):

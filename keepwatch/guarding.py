@@ -11,19 +11,14 @@ from datetime import datetime
 
 from backup.catalog import Catalog
 from backup.errors import BackupError
-from backup.guard_evidence import inspect
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.suspicions import TAG, Suspicion, Suspicions
 from config.jobs import GuardSettings
-from keepwatch.bridge import agree_command
-from keepwatch.errors import KeepwatchError, UsageError
+from keepwatch.errors import HeldByGuard, UsageError
+from keepwatch.orders import agree_command
 
 log = logging.getLogger(__name__)
-
-
-class HeldByGuard(KeepwatchError):  # noqa: N818 - it is a finding about the data, not a fault
-    """A suspicious snapshot that nobody agreed to keeps old ones from being forgotten."""
 
 
 class Guard:
@@ -39,6 +34,8 @@ class Guard:
 
     def tags(self, snapshot: Snapshot, parent: Snapshot) -> Iterable[str]:
         """Judge a snapshot before it is stored, and give the tag for a suspicious one."""
+        from backup.guard_evidence import inspect  # a snapshot without a parent is not judged
+
         agreed = self._suspicions.agreed(self._name)
         try:
             self.reasons = inspect(self._repository, snapshot, parent, self._job, agreed, self._settings)

@@ -13,8 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-import psutil
-
 from backup.errors import Interrupted
 from keepwatch.errors import KeepwatchError
 
@@ -72,12 +70,18 @@ def _wait(process: "subprocess.Popen[bytes]", stop: threading.Event) -> str | No
         except subprocess.TimeoutExpired:
             if not stop.is_set() and time.monotonic() < deadline:
                 continue
-            with suppress(psutil.Error):
-                for child in psutil.Process(process.pid).children(recursive=True):
-                    child.kill()
-            process.kill()
-            process.wait()
+            _end(process)
             if stop.is_set():
                 raise Interrupted("stopped while a hook ran") from None
             return f"no end after {_LONGEST_SECONDS:.0f} s"
         return f"exit status {status}" if status else None
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    import psutil  # few hooks have to be ended
+
+    with suppress(psutil.Error):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            child.kill()
+    process.kill()
+    process.wait()

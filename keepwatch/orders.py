@@ -29,6 +29,11 @@ class Order:
         return self.kind, self.job, self.repository
 
 
+def agree_command(job: str) -> str:
+    """Return what to type to agree to a job's suspicious snapshots."""
+    return f"keepwatch agree {job} -c 'WHY IT IS RIGHT'"
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """What came of an order. ``message`` is one line; ``hint`` what to do about a failure."""

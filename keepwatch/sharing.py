@@ -13,8 +13,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from backup.copying import CopyReport, execute_copy, plan_copy
 from backup.errors import BackupError, Interrupted
 from backup.repository import Repository
 from backup.snapshot import Snapshot
@@ -24,6 +24,9 @@ from config.secrets import SecretError
 from keepwatch.duties import BACKUPS, SHARED_WITHIN
 from keepwatch.orders import Progress
 from keepwatch.work import LOCK_WAIT, Work
+
+if TYPE_CHECKING:
+    from backup.copying import CopyReport
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,7 @@ class Shared:
     """As it stands there."""
     snapshot_id: str
     """Its id in the run's own repository."""
-    report: CopyReport
+    report: "CopyReport"
     target: Repository
     """The run's own repository, open."""
 
@@ -82,6 +85,8 @@ def _is_listed(work: Work) -> bool:
 
 
 def _copy(work: Work, target: Repository, origin: str, snapshot_id: str) -> Shared | None:
+    from backup.copying import execute_copy, plan_copy  # most runs have nothing to copy
+
     source = work.open_named(origin)
     with source.lock():
         snapshot = source.load_snapshot(snapshot_id)

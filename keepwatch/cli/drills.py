@@ -22,7 +22,7 @@ from keepwatch.cli.output import ProgressPrinter, complain, note, print_json, pr
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Order, Progress
-from keepwatch.runs import drill_ending
+from keepwatch.proving import drill_ending
 from keepwatch.work import LOCK_WAIT
 
 _CODES = "0 passed, or the planted fault was found; 1 failed to run; 2 usage or configuration; 3 inconclusive; 4 failed"

@@ -32,7 +32,7 @@ from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.guarding import refuse_tagged, require_agreement
 from keepwatch.repositories import open_repository
-from keepwatch.runs import proven_snapshots, remember
+from keepwatch.remembering import proven_snapshots, remember
 from keepwatch.verifying import Portion, verify_and_remember
 
 _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repository; 11 locked; 12 wrong password"

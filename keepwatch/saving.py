@@ -1,0 +1,104 @@
+"""Runs that save: what is new in a job's source, or what an earlier repository of the job has just got of it."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from backup.archiver import backup
+from config.units import format_duration, format_size
+from keepwatch import hooks
+from keepwatch.guarding import Guard
+from keepwatch.orders import Ending, Progress
+from keepwatch.remembering import remember
+from keepwatch.sharing import Shared, copy_from_earlier
+from keepwatch.work import LOCK_WAIT, Work
+
+log = logging.getLogger(__name__)
+
+_LINES_KEPT = 20
+
+
+def save(work: Work) -> Ending:
+    """Carry out a ``full`` or an ``incremental`` order."""
+    shared = copy_from_earlier(work)
+    return _read_source(work) if shared is None else _copied(work, shared)
+
+
+def _copied(work: Work, shared: Shared) -> Ending:
+    """Turn a copy into an ending: figures as of the run that read, but for what was stored here."""
+    remember(shared.target, work.order.repository, work.catalog, work.clock)
+    snapshot, report, summary = shared.snapshot, shared.report, shared.snapshot.summary
+    figures: dict[str, float] = {"bytes_added": report.bytes, "bytes_stored": report.stored_bytes}
+    message = f"copied from {shared.origin}: snapshot {snapshot.short_id}"
+    if summary:
+        message += f", {summary.total_files_processed} files, {format_size(summary.total_bytes_processed)}"
+        figures |= {
+            "files_new": summary.files_new, "files_changed": summary.files_changed,
+            "files_unmodified": summary.files_unmodified, "files_unreadable": 0,
+            "bytes_processed": summary.total_bytes_processed,
+        }  # fmt: skip
+    message += f"; {format_size(report.stored_bytes)} stored"
+    return Ending("succeeded", message, figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
+
+
+def _read_source(work: Work) -> Ending:
+    job, order = work.job, work.order
+    environment = {"KEEPWATCH_JOB": order.job, "KEEPWATCH_KIND": order.kind}
+    with hooks.around(job.before, job.after, environment, work.stop):
+        source = work.source()
+        if _covers(source.live_paths, work.state.path):
+            work.state.copy_databases()
+        repository = work.open(may_create=True)
+        guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
+        report = backup(
+            repository,
+            source,
+            job=order.job,
+            host=work.settings.daemon.host,
+            clock=work.clock,
+            full=order.kind == "full",
+            lock_wait=LOCK_WAIT,
+            progress=lambda p: work.progress(
+                Progress("saving", p.bytes, p.bytes_expected or 0, p.files, p.files_expected or 0)
+            ),
+            stop=work.stopped,
+            inspect=guard.tags,
+        )
+    guard.record(report.snapshot_id, report.started_at)
+    remember(repository, order.repository, work.catalog, work.clock)
+    for problem in report.unreadable[:_LINES_KEPT]:
+        log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})
+    took = format_duration(report.ended_at - report.started_at)
+    files = report.files_new + report.files_changed + report.files_unmodified
+    message = (
+        f"{files} files, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
+        f" {report.files_changed} changed, {format_size(report.bytes_stored)} stored"
+    )
+    if report.left_out:
+        message += f"; {report.left_out} left out, which this user may not read"
+    if report.partial:
+        first = report.unreadable[0]
+        message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"
+    if guard.reasons:
+        message = f"suspicious: {'; '.join(guard.reasons)}; {message}"
+    unreadable = "see the log for the files, and run as a user who may read them" if report.partial else ""
+    return Ending(
+        "partial" if report.partial else "succeeded",
+        message,
+        guard.hint or unreadable,
+        3 if report.partial else 0,
+        {
+            "files_new": report.files_new,
+            "files_changed": report.files_changed,
+            "files_unmodified": report.files_unmodified,
+            "files_unreadable": report.files_unreadable,
+            "bytes_processed": report.bytes_processed,
+            "bytes_added": report.bytes_added,
+            "bytes_stored": report.bytes_stored,
+        },
+        report.snapshot_id,
+    )
+
+
+def _covers(paths: Iterable[str], folder: Path) -> bool:
+    return any(folder.is_relative_to(path) for path in paths)
