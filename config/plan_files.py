@@ -176,7 +176,7 @@ def _step(number: int, title: str, body: list[str], line: int) -> Step:
         elif body[place].strip():
             break
         place += 1
-    return Step(number, title, facts.get("person", ""), facts.get("goal", ""), "\n".join(body[place:]).strip(), line)
+    return Step(number, title, facts.get("person", ""), facts.get("goal", ""), "\n".join(body[place:]).rstrip(), line)
 
 
 def _step_problems(steps: list[Step], file: Path) -> Iterator[Problem]:
