@@ -264,8 +264,8 @@ class MonitorStore:
         return made
 
     def unacknowledge(self, prefix: str, now: datetime) -> bool:
-        """Take an acknowledgement back. False when the alert had none. Raises NoSuchAlert."""
-        alert = self.find(prefix)
+        """Take an acknowledgement back, be it of an alert that is over. False when it had none. Raises NoSuchAlert."""
+        alert = self.find(prefix, open_only=False)
         with self.database.write() as connection:
             return _clear(connection, alert.id, "taken back", now)
 

@@ -10,6 +10,7 @@ import pytest
 
 from config.notify import NotifySettings
 from monitor.alerting import Policy
+from monitor.announcer import Surroundings
 from monitor.engine import AlertEngine
 from monitor.notify import Delivery, Notification, NotifyError
 from monitor.result import Reading, Result, Status
@@ -66,13 +67,15 @@ class World:
         self.policies, self.channels = {policy.check: policy for policy in policies}, list(channels)
         self.phones = {channel.name: Phone() for channel in channels}
         self.grace = timedelta(0)
+        self.surroundings: Surroundings | None = None
         self.start()
 
     def start(self) -> None:
         self.store = MonitorStore(self.path, set_aside_corrupt=True)
         self.engine = AlertEngine(
-            self.store, self.policies, self.channels, host="erp-1", now=self.now, startup_grace=self.grace
-        )
+            self.store, self.policies, self.channels, host="erp-1", now=self.now, startup_grace=self.grace,
+            surroundings=self.surroundings,
+        )  # fmt: skip
         self.delivery = Delivery(self.store, self.phones)
 
     def stop(self) -> None:
@@ -84,10 +87,18 @@ class World:
         self.now += after
         self.start()
 
-    def see(self, *statuses: Status, check: str = "disk", entity: str = "", every: timedelta = 10 * SECOND) -> None:
+    def surround(self, **changes: object) -> None:
+        """Go by other surroundings from now on."""
+        self.surroundings = Surroundings("erp-1", **changes)  # type: ignore[arg-type]
+        self.engine.reconfigure(self.policies, self.channels, self.now, self.surroundings)
+
+    def see(
+        self, *statuses: Status, check: str = "disk", entity: str = "", every: timedelta = 10 * SECOND,
+        value: float = 0.9,
+    ) -> None:  # fmt: skip
         """Results one after the other, with a tick and a delivery after each; time passes after each."""
         for status in statuses:
-            self.engine.take([make_result(status, self.now, check, entity)], self.now)
+            self.engine.take([make_result(status, self.now, check, entity, value=value)], self.now)
             self.tell()
             self.now += every
 

@@ -18,7 +18,7 @@ from monitor.alerting import (
     no_data_policy,
     no_data_result,
 )
-from monitor.result import Result, Status
+from monitor.result import Reading, Result, Status
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
@@ -73,6 +73,41 @@ def test_of_for_and_min_samples_the_later_one_decides(play, policy: PolicyMaker)
     assert play(both, [WARNING] * 6)[0].state is State.PENDING
     assert play(both, [WARNING, MINUTE, WARNING])[0].state is State.PENDING
     assert play(both, [WARNING] * 7)[0].state is State.FIRING
+
+
+def test_three_of_five_fire_although_good_ones_lie_between(play, policy: PolicyMaker) -> None:
+    rules = policy(min_samples=3, of_samples=5)
+    assert play(rules, [WARNING, OK, WARNING, OK])[0].state is State.PENDING
+    alert, transitions = play(rules, [WARNING, OK, WARNING, OK, WARNING])
+    assert (alert.state, alert.since) == (State.FIRING, START)
+    assert changes(transitions) == [Change.PENDING, Change.FIRED]
+    assert play(rules, [WARNING, OK, OK, WARNING, WARNING])[0].state is State.FIRING
+    assert play(rules, [WARNING, OK, OK, OK])[0] is None, "three of five cannot hold any more"
+    assert play(rules, [WARNING, OK, OK, WARNING, OK, WARNING])[0].state is State.PENDING, "three of six are too few"
+
+
+def test_three_of_five_end_when_so_many_are_good_that_they_could_not_begin(play, policy: PolicyMaker) -> None:
+    rules = policy(min_samples=3, of_samples=5)
+    assert play(rules, [WARNING] * 3 + [OK, OK])[0].state is State.RECOVERING
+    alert, transitions = play(rules, [WARNING] * 3 + [OK, OK, WARNING, OK, OK, OK])
+    assert alert.state is State.RESOLVED
+    assert changes(transitions)[2:] == [Change.RECOVERING, Change.RETURNED, Change.RECOVERING, Change.RESOLVED]
+
+
+def test_k_of_n_survives_being_written_down(play, policy: PolicyMaker) -> None:
+    from monitor.schema import alert_to_row
+
+    alert, _ = play(policy(min_samples=3, of_samples=5), [WARNING, OK, CRITICAL])
+    assert (alert.recent, alert.warning.samples, alert.critical.samples) == ("102", 2, 1)
+    assert alert_to_row(alert).count("102") == 1
+
+
+def test_an_alert_knows_the_reading_that_is_bad_and_its_value(policy: PolicyMaker) -> None:
+    readings = (Reading("used", 0.5, "ratio"), Reading("inodes_used", 0.95, "ratio"))
+    standing = {"used": OK, "inodes_used": WARNING}
+    bad = Result("disk", "", WARNING, "", START, 0.0, readings, standing=standing)
+    alert, _ = advance(None, bad, policy(), START)
+    assert (alert.reading, alert.value) == ("inodes_used", 0.95)
 
 
 def test_a_good_result_ends_a_pending_alert_without_a_trace(play, policy: PolicyMaker) -> None:
