@@ -47,7 +47,7 @@ def samples(families: Iterator[str]) -> Samples:
     }
 
 
-def of(found: Samples, name: str, **labels: str) -> float | None:
+def of(found: Samples, name: str, /, **labels: str) -> float | None:
     return found.get((name, frozenset(labels.items())))
 
 
@@ -111,7 +111,7 @@ def test_tracked_connections_open_files_and_load(machine: Machine) -> None:
     put(machine.proc, "sys/fs/file-nr", "1184\t0\t9223372036854775807\n")
     put(machine.proc, "loadavg", "0.20 0.18 0.12 1/80 11206\n")
     assert of(samples(kernel.conntrack(machine)), "node_nf_conntrack_entries") == 17
-    assert of(samples(kernel.filefd(machine)), "node_filefd_maximum") == 9.223372036854775807e18
+    assert of(samples(kernel.filefd(machine)), "node_filefd_maximum") == 2**63 - 1
     assert of(samples(kernel.loadavg(machine)), "node_load15") == 0.12
 
 
@@ -137,7 +137,7 @@ def test_interfaces(machine: Machine) -> None:
     put(
         machine.proc,
         "net/dev",
-        f"{head}  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n wg0:1 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+        f"{head}  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n wg0:1{' 0' * 15}\n",
     )
     found = samples(devices.netdev(machine))
     assert of(found, "node_network_receive_drop_total", device="eth0") == 4
@@ -252,11 +252,8 @@ def test_file_systems_and_one_that_hangs(machine: Machine) -> None:
     collector = Mounts(asked, lambda: asked.now)  # type: ignore[arg-type]
     found = samples(collector.collect(machine))
     root = {"device": "/dev/sda1", "mountpoint": "/", "fstype": "ext4"}
-    assert [of(found, f"node_filesystem_{name}", **root) for name in ("size_bytes", "free_bytes", "avail_bytes")] == [
-        100,
-        60,
-        50,
-    ]
+    for name, value in (("size_bytes", 100), ("free_bytes", 60), ("avail_bytes", 50)):
+        assert of(found, f"node_filesystem_{name}", **root) == value
     assert of(found, "node_filesystem_files_free", **root) == 7
     assert of(found, "node_filesystem_device_error", **root) == 0
     disc = {"device": "/dev/sr0", "mountpoint": "/media/my disc", "fstype": "udf"}
