@@ -53,10 +53,10 @@ class Daemon:
         self._server = open_server(
             settings.web, settings.daemon.host, self._viewer.view, now, lambda: self._host_metrics.render()
         )
-        self._watch = Watch(settings, state.monitor_db, now)
+        self._shelf = Shelf(settings, state.plan_log)
+        self._watch = Watch(settings, state.monitor_db, now, self._shelf.called_for)
         self._host_metrics = self._open_host_metrics()
         self._dispatcher = Dispatcher(settings, state, Catalog(state.backup_db), now)
-        self._shelf = Shelf(settings, state.plan_log)
         self._pulse = Pulse(("evaluation", "scheduler"))
         self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
         self._systemd = Systemd()

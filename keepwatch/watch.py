@@ -18,6 +18,7 @@ from keepwatch.view import AlertView, CheckView
 from keepwatch.viewing import WatchPart
 from monitor.actions import Actions
 from monitor.alerting import Alert, Policy, State
+from monitor.announcer import Surroundings
 from monitor.build import build_checks
 from monitor.engine import AlertEngine, Standing
 from monitor.history import History
@@ -41,8 +42,17 @@ _LINGER = timedelta(minutes=1)
 class Watch:
     """Checks, alerts, messages and actions of one daemon. All methods belong to its loop."""
 
-    def __init__(self, settings: Settings, database: Path, clock: Callable[[], datetime]) -> None:
-        """Open the store; a damaged one is set aside. Raises MonitorStoreError."""
+    def __init__(
+        self,
+        settings: Settings,
+        database: Path,
+        clock: Callable[[], datetime],
+        plan: Callable[[str, str], str | None] = lambda _check, _entity: None,
+    ) -> None:
+        """Open the store; a damaged one is set aside. ``plan``: the emergency plan that a check and entity call for.
+
+        Raises MonitorStoreError.
+        """
         self._clock = clock
         self._store = MonitorStore(database, set_aside_corrupt=True)
         self.file_systems = FileSystems()
@@ -54,7 +64,7 @@ class Watch:
         self.pool = CheckPool(clock)
         self._engine = AlertEngine(
             self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
-            evidence=self._evidence, zone=settings.daemon.zone,
+            evidence=self._evidence, surroundings=Surroundings(settings.daemon.host, settings.daemon.zone, plan=plan),
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
         self._actions = Actions(self._store, clock())

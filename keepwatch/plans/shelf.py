@@ -13,6 +13,7 @@ from backup.errors import BackupError
 from config.plan_files import Plan, PlanBook, plan_files, read_plans
 from config.settings import Settings
 from keepwatch.bridge import PLANS
+from keepwatch.plans.calling import plan_for_alert
 from keepwatch.plans.checking import Care, Finding, findings, review_due_at
 from keepwatch.plans.log import PlanLog
 from keepwatch.plans.records import NOTHING, PlanRecord, Records
@@ -50,6 +51,11 @@ class Shelf:
     def problem(self) -> str | None:
         """Why the log could not be read when last asked; None when it could."""
         return self._problem
+
+    def called_for(self, check: str, entity: str) -> str | None:
+        """Return the plan that an alert calls for and its owner, in a line for messages; None when there is none."""
+        called = plan_for_alert(self.book.plans, check, entity)
+        return str(called) if called else None
 
     def results(self, now: datetime) -> list[Result]:
         """Judge every plan once, for the monitor: an entity for each plan and care, so that each is its own alert."""
