@@ -13,7 +13,7 @@ import pwd
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 from backup.chunker import MIN_BYTES, Chunker
@@ -22,12 +22,15 @@ from backup.pack import BlobKind, blob_id
 from backup.sources.base import Admission, Problem, Xattrs
 from backup.sources.files import describe, open_path, read_xattrs
 from backup.tree import (
+    FileConstants,
     content_of,
+    encode_file_head,
     encode_head,
     encode_name,
     encode_owner,
     encode_rest,
     encode_tree,
+    file_constants,
     go_mode,
     parse_node,
     raw_bytes,
@@ -223,7 +226,8 @@ class PortionReader:
 
     def _unchanged(self, json_name: str, status: os.stat_result, old_node: str) -> str | None:
         """Give the node to take over when the file is as the parent snapshot has it, and its blobs are still there."""
-        head = encode_status(json_name, "file", status, status.st_size)
+        constants = _constants(status.st_mode, status.st_uid, status.st_gid, status.st_dev, status.st_nlink)
+        head = encode_file_head(json_name, status, status.st_size, constants)
         if not old_node.startswith(head):
             # another program's time zone, or a file system mounted under another device number
             old = parse_node(old_node)
@@ -293,7 +297,8 @@ def open_to_read(path: str, folder: int | None = None) -> int:
 
 def encode_file(json_name: str, status: os.stat_result, size: int, ids: Sequence[bytes], xattrs: Xattrs) -> str:
     """Encode the node of a regular file; ``size`` is what was read."""
-    return encode_status(json_name, "file", status, size) + encode_rest(content=ids, xattrs=xattrs)
+    constants = _constants(status.st_mode, status.st_uid, status.st_gid, status.st_dev, status.st_nlink)
+    return encode_file_head(json_name, status, size, constants) + encode_rest(content=ids, xattrs=xattrs)
 
 
 def encode_status(json_name: str, kind: str, status: os.stat_result, size: int = 0) -> str:
@@ -310,6 +315,11 @@ def encode_status(json_name: str, kind: str, status: os.stat_result, size: int =
         size,
         status.st_nlink,
     )
+
+
+@lru_cache(maxsize=10_000)
+def _constants(mode: int, uid: int, gid: int, device: int, links: int) -> FileConstants:
+    return file_constants(mode, _owner(uid, gid), device, links)
 
 
 @cache
