@@ -90,16 +90,18 @@ def _judged(check: Check, measured: Measurement, previous: Before, at: datetime,
     by_entity: dict[str, list[Reading]] = {}
     for reading in measured.readings:
         by_entity.setdefault(reading.entity, []).append(reading)
-    if measured.finding or not (by_entity or measured.missing):
-        by_entity.setdefault("", [])
+    findings = {"": measured.finding, **measured.findings} if measured.finding else measured.findings
+    for entity in findings:
+        by_entity.setdefault(entity, [])
+    if not (by_entity or measured.missing):
+        by_entity[""] = []
     for entity in measured.missing:
         message = f"{entity} is named in the settings and not there"
         yield _result(check, entity, Status.CRITICAL, message, at, took, standing=_standing(previous.get(entity)))
     for entity, readings in by_entity.items():
         verdict = judge(readings, check.warning, check.critical, _standing(previous.get(entity)))
-        finding = measured.finding if entity == "" else None
         numbers = tuple(reading for reading in readings if math.isfinite(reading.value))
-        status, message = _conclusion(check, entity, numbers, verdict, finding)
+        status, message = _conclusion(check, entity, numbers, verdict, findings.get(entity))
         yield _result(check, entity, status, message, at, took, numbers, verdict.standing)
 
 

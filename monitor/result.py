@@ -59,6 +59,8 @@ class Measurement:
     finding: Finding | None = None
     missing: Sequence[str] = ()
     """Entities that the settings name and that are not there (an unplugged disk)."""
+    findings: Mapping[str, Finding] = field(default_factory=dict)
+    """The same as ``finding`` for entities: a unit that failed, a container that calls itself ill."""
 
 
 class ProbeError(Exception):

@@ -35,7 +35,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",
-    "monitor/probes/command.py": "operators' own plugins are programs",
+    "monitor/probes/program.py": "operators' plugins, systemctl and journalctl are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
     "keepwatch/hooks.py": "hooks of a job are the operator's programs",
     "monitor/actions.py": "on_critical runs the operator's program",

@@ -30,7 +30,7 @@ def _build(check: CheckSettings, shared: Shared) -> Check:
         type=check.type,
         probe=recipe.probe(check, shared),
         subject=recipe.subject(check) if recipe.subject else "",
-        every=check.every,
+        every=recipe.every(check) if recipe.every else check.every,
         retry_interval=check.retry_interval,
         timeout=check.timeout,
         for_=check.for_,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from config.checks import CheckBase
@@ -25,6 +25,8 @@ class Recipe:
     probe: Callable[[Any, Shared], Probe]
     subject: Callable[[Any], str] | None = None
     """What the check is about, for messages, where its type does not say it all."""
+    every: Callable[[Any], timedelta] | None = None
+    """How often it is looked at, where the settings' ``every`` says something else: how often somebody else reports."""
     optional: frozenset[str] = frozenset()
     """Readings that hardware may honestly lack."""
 

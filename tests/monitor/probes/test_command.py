@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from monitor.probes.command import OUTPUT_LIMIT_BYTES, CommandProbe
+from monitor.probes.program import Program
 from monitor.result import ProbeError, Status
 
 
