@@ -116,7 +116,8 @@ def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
     for name, field in CheckBase.model_fields.items():
         yield from _described(key_of(name, field), field)
         yield f"#{assignment(key_of(name, field), _example(CheckBase, name, field))}"
-    models = {tag: model for model in models_in(CheckSettings) if (tag := tag_of(model))}
+    known = [model for model in models_in(CheckSettings) if issubclass(model, CheckBase)]
+    models = {tag: model for model in known if (tag := tag_of(model))}
     used = {check["type"] for check in written}
     for check in written:
         yield from _check(models[check["type"]], check["type"], check)
@@ -124,8 +125,8 @@ def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
         yield from _commented(_check(models[tag], tag, {"name": f"my {tag}", "type": tag}))
 
 
-def _check(model: type[Model], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
-    """Write one check: what is set, and what its type alone has."""
+def _check(model: type[CheckBase], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
+    """Write one check: what is set, what its type alone has, and what its type has other defaults for."""
     own = {name: field for name, field in model.model_fields.items() if name not in CheckBase.model_fields}
     yield ""
     yield from _about(model, tag)
@@ -136,6 +137,7 @@ def _check(model: type[Model], tag: str, written: Mapping[str, Any]) -> Iterator
             yield from _described(key, field)
             comes = written.get(key)
             yield f"#{assignment(key, _example(model, key, field))}" if comes is None else assignment(key, comes)
+    yield from (f"#{assignment(key, value)}" for key, value in model.defaults.items() if key not in written)
 
 
 def _about(model: type[Model], tag: str) -> Iterator[str]:

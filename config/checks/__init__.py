@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, get_args
 
-from pydantic import Field
-
 from config.checks.base import ActionSettings, Bound, CheckBase, Readings
+from config.checks.choosing import ChosenByType
 from config.checks.extensions import ExtensionCheck
 from config.checks.hardware import HardwareCheck
 from config.checks.host import HostCheck
@@ -18,7 +17,9 @@ from config.checks.services import ServiceCheck
 
 __all__ = ["READINGS", "ActionSettings", "Bound", "CheckBase", "CheckSettings", "main_reading"]
 
-CheckSettings = Annotated[HostCheck | HardwareCheck | ServiceCheck | ExtensionCheck, Field(discriminator="type")]
+CheckSettings = Annotated[
+    HostCheck | HardwareCheck | ServiceCheck | ExtensionCheck, ChosenByType()
+]
 
 READINGS: Mapping[str, Readings] = MappingProxyType(
     {get_args(kind.model_fields["type"].annotation)[0]: kind.readings for kind in get_args(get_args(CheckSettings)[0])}

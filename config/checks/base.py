@@ -5,16 +5,28 @@ The types themselves are in the modules beside, by what they look at; :data:`con
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from config.checks.forecast import Forecasts
 from config.model import Model, Name
+from config.selection import Selection
 from config.threshold import Threshold
 from config.units import Duration
 
 WEB_ADDRESS = r"^https?://"
+_SEVERITIES = ("warning", "critical")
 AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
 
 Readings = Mapping[str, str]
@@ -76,10 +88,15 @@ class ActionSettings(Model):
 class CheckBase(Model):
     """What every check has. A type adds its ``type`` and its ``readings``."""
 
+    model_config = ConfigDict(defer_build=True)
+
     readings: ClassVar[Readings] = MappingProxyType({})
     """What one run gives; empty where only the thing looked at knows."""
     discovers: ClassVar[bool] = False
     """Whether it watches whatever the machine has: such an entity may go without harm."""
+    defaults: ClassVar[Mapping[str, object]] = MappingProxyType({})
+    """What its type sets where the operator does not, as an operator would write it. Its thresholds hold where neither
+    `warning` nor `critical` is given: whoever wants none writes `warning = []`."""
 
     name: Name = Field(examples=["root disk"])
     """Unique name, shown everywhere."""
@@ -122,7 +139,49 @@ class CheckBase(Model):
             raise ValueError(f"{info.data['min_samples']} bad ones do not fit into it")
         return of_samples
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, written: Any) -> Any:
+        if not cls.defaults or not isinstance(written, dict):
+            return written
+        judged = "warning" in written or "critical" in written
+        left_out = {key: value for key, value in cls.defaults.items() if not (judged and key in _SEVERITIES)}
+        if "for_" in written:
+            left_out.pop("for", None)
+        return left_out | written
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Tell editors the defaults of the type instead of everybody's."""
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for key, value in cls.defaults.items():
+            properties[key] = properties[key] | {"default": value}
+        return schema
+
     @property
     def named_entities(self) -> frozenset[str]:
         """Entities that the operator named, whose vanishing is an alert; the empty name is the check itself."""
         return frozenset() if self.discovers else frozenset({""})
+
+
+class Discovering(CheckBase):
+    """A check of whatever the machine has of a kind, an entity each."""
+
+    discovers: ClassVar[bool] = True
+
+    include: list[str] = Field([], examples=[["*"]])
+    """Names, or patterns such as 'eth*'; what every machine is watched for when left out. It is an alert when one that
+    is named in full is not there."""
+    exclude: list[str] = Field([], examples=[["test*"]])
+    """Names or patterns of what is left out."""
+
+    @property
+    def selection(self) -> Selection:
+        """Both as a value."""
+        return Selection(tuple(self.include), tuple(self.exclude))
+
+    @property
+    def named_entities(self) -> frozenset[str]:
+        """What was named in full."""
+        return frozenset(self.selection.named)
