@@ -14,7 +14,8 @@ from keepwatch.plans.log import PlanRefused
 from keepwatch.plans.records import NOTHING, Exercise, Verdict
 from keepwatch.plans.shelf import Shelf
 from keepwatch.viewing import Viewer
-from monitor.result import Status
+from keepwatch.watch import Watch
+from monitor.result import Result, Status
 from tests.keepwatch.planned import Planned
 
 
@@ -175,6 +176,23 @@ def test_an_alert_calls_for_the_plan_that_names_it(office: Planned) -> None:
     named = [plan_for_alert(office.book.plans, "root disk", entity) for entity in ("/srv", "/")]
     assert [plan and plan.name for plan in named] == ["disk", "fire"]
     assert plan_for_alert(office.book.plans, "cpu") is None
+
+
+def test_a_message_of_such_an_alert_names_the_plan_and_its_owner(office: Planned) -> None:
+    channel = '[[notify]]\nname = "ops"\nurl = "json://127.0.0.1:9/"\ngroup_wait = "0s"\n'
+    office.config.write_text(office.config.read_text() + channel)
+    shelf = Shelf(office.settings, office.state.plan_log)
+    watch = Watch(office.settings, office.state.monitor_db, office.clock, shelf.called_for)
+    try:
+        for minutes in (1, 10):
+            office.pass_time(minutes=minutes)
+            watch.take([Result("root disk", "/srv", Status.CRITICAL, "99 % used", office.now, 0.0)], office.now)
+        watch._engine.tick(office.now)
+        with watch._store.database.read() as connection:
+            [row] = connection.execute("SELECT payload FROM outbox").fetchall()
+    finally:
+        watch.close()
+    assert "emergency plan: fire (Fire), owner Anna Weber, deputy Li Wei: keepwatch plan show fire" in row["payload"]
 
 
 def test_steps_are_ticked_once_timed_and_left_only_with_a_reason(office: Planned) -> None:
