@@ -22,7 +22,7 @@ def main() -> None:
     except (ProbeError, NoData) as known:
         outcome = known.with_traceback(None)
         outcome.__cause__ = outcome.__context__ = None
-    except Exception:
+    except Exception:  # noqa: BLE001 - told as what it is on the other side
         outcome = traceback.format_exc()
     with open(letter, "wb") as file:
         pickle.dump((outcome, probe), file)

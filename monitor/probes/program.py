@@ -80,9 +80,10 @@ class Program:
             raise
         ended = Ended(child.returncode, output, errors)
         if ended.code < 0:
-            name = signal.Signals(-ended.code).name if -ended.code in signal.valid_signals() else f"signal {-ended.code}"
+            number = -ended.code
+            by = signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
             said = f": {ended.complaint}" if ended.complaint else ""
-            raise ProbeError(f"running {self._shown}: ended by {name}{said}")
+            raise ProbeError(f"running {self._shown}: ended by {by}{said}")
         return ended
 
     def _start(self, given: bytes) -> "subprocess.Popen[bytes]":
@@ -126,7 +127,7 @@ class Program:
         _close_pipes(child)
 
 
-class NotInstalled(ProbeError):
+class NotInstalled(ProbeError):  # noqa: N818 - often no error at all
     """There is no such program."""
 
 

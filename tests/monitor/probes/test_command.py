@@ -89,7 +89,8 @@ def test_a_process_left_behind_with_the_output_open_holds_nobody_up(plugin: Any)
 def test_a_killed_plugin_that_hangs_on_is_not_started_again(plugin: Any) -> None:
     probe = plugin("exit 0")
     with subprocess.Popen(["sleep", "60"]) as other:
-        probe._left_behind = other
+        probe._program = Program(["true"], 1)
+        probe._program._left_behind = other
         with pytest.raises(ProbeError, match="still hangs"):
             probe.measure()
         other.kill()
