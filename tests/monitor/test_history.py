@@ -1,5 +1,7 @@
 """Samples: written in batches, read back, forgotten in time, and never in anybody's way."""
 
+import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,6 +76,11 @@ def test_what_is_older_than_two_days_goes(store) -> None:
     assert kept[0][0] == now - 48 * HOUR
     later = now + 49 * HOUR
     history.flush(later)
+    assert history.samples("disk", "", "used", START, later) == []
+    assert len(history.rollups("disk", "", "used", START, later, HOUR)) == 49, "what they amounted to stays"
+    later += timedelta(days=730)
+    history.flush(later)
+    assert history.rollups("disk", "", "used", START, later, HOUR) == []
     with store.database.read() as connection:
         assert connection.execute("SELECT count(*) FROM series").fetchone()[0] == 0
     fill(history, 1, start=later)
@@ -115,3 +122,86 @@ def test_after_a_damaged_file_was_set_aside_history_begins_again(store) -> None:
     now = fill(history, 2, start=now)
     assert history.flush(now) == 2
     assert len(history.samples("disk", "", "used", START, now)) == 2
+
+
+def test_five_minutes_and_hours_are_rolled_up_as_they_end(store) -> None:
+    history = History(store)
+    now = fill(history, 6 * 61, every=10 * SECOND)
+    history.flush(now)
+    with store.database.read() as connection:
+        sql = "SELECT span_ms, count, low, mean, high, p95 FROM rollups ORDER BY span_ms, at_ms"
+        rows = connection.execute(sql).fetchall()
+    assert len(rows) == 13
+    assert tuple(rows[0])[1:] == pytest.approx((30, 0.0, 1.45, 2.9, 2.8))
+    assert tuple(rows[12])[1:] == pytest.approx((360, 0.0, 17.95, 35.9, 34.1))
+    hour, minute = history.rollups("disk", "", "used", START, now, HOUR)
+    assert (hour.count, hour.high, minute.count, minute.high) == (360, 35.9, 6, 36.5)
+
+
+@pytest.mark.parametrize("width", [MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR])
+def test_rollups_of_any_width_say_what_the_samples_say(store, width) -> None:
+    history = History(store)
+    now = fill(history, 6 * 90, every=10 * SECOND)
+    history.flush(now)
+    kept = history.samples("disk", "", "used", START, now)
+    for one in history.rollups("disk", "", "used", START, now, width):
+        begin = datetime.fromtimestamp(one.at_ms / 1000, UTC)
+        values = [value for at, value in kept if begin <= at < begin + width]
+        assert (one.count, one.low, one.high) == (len(values), min(values), max(values))
+        assert one.mean == pytest.approx(sum(values) / len(values))
+        assert sorted(values)[int(0.9 * len(values))] <= one.p95 <= one.high
+
+
+def test_a_restart_in_the_middle_of_an_hour_loses_nothing_of_it(store) -> None:
+    first = History(store)
+    now = fill(first, 100)
+    first.flush(now)
+    second = History(store)
+    now = fill(second, 300, start=now)
+    second.flush(now)
+    [hour, _] = second.rollups("disk", "", "used", START, now, HOUR)
+    assert (hour.count, hour.low) == (360, 0.0)
+
+
+def test_a_series_that_falls_silent_is_rolled_up_all_the_same(store) -> None:
+    history = History(store)
+    fill(history, 3)
+    history.flush(START + 2 * HOUR)
+    with store.database.read() as connection:
+        assert [tuple(row) for row in connection.execute("SELECT span_ms, count FROM rollups")] == [
+            (300_000, 3), (3_600_000, 3),
+        ]  # fmt: skip
+
+
+def test_readings_that_are_followed_are_recorded_too_and_what_is_no_number_is_not(store) -> None:
+    history = History(store)
+    history.follow = {"disk": frozenset({"inodes_used"})}
+    nothing = float("nan")
+    readings = (Reading("used", nothing, "ratio"), Reading("inodes_used", 0.5, "ratio"), Reading("x", 1.0, "count"))
+    history.add([Result("disk", "", Status.OK, "", START, 0.0, readings)])
+    history.flush(START)
+    assert history.series("disk") == [("", "inodes_used", "ratio")]
+
+
+def test_the_same_hour_of_other_weeks_is_found(store) -> None:
+    history = History(store)
+    for week in range(4):
+        now = fill(history, 10, every=MINUTE, start=START + week * timedelta(days=7))
+    history.flush(now + HOUR)
+    hours = [START + timedelta(days=7 * week, minutes=30) for week in range(-1, 5)]
+    assert history.at_hours("disk", "", "used", hours) == pytest.approx([0.45] * 4)
+
+
+def test_ten_thousand_checks_cost_one_transaction_a_second(store) -> None:
+    history = History(store)
+    results = [
+        Result(f"check {n}", "", Status.OK, "", START, 0.0, (Reading("used", 0.5, "ratio"),)) for n in range(10_000)
+    ]
+    history.add(results)
+    history.flush(START)
+    history.add(replace(result, at=START + MINUTE) for result in results)
+    writes = store.database.revision()[0]
+    began = time.process_time()
+    assert history.flush(START + MINUTE) == 10_000
+    assert time.process_time() - began < 1.0
+    assert store.database.revision()[0] == writes + 1
