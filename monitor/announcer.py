@@ -6,7 +6,7 @@ the command line wrote, as last read; it decides nothing itself (monitor/suppres
 nothing.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -45,6 +45,10 @@ class Surroundings:
     """Recent values of an entity's main reading, oldest first."""
     outlook: Callable[[str, str], str | None] = lambda _check, _entity: None
     """When an entity will be past its bound, in words, where that is known."""
+    told_elsewhere: Callable[[], Collection[str]] = lambda: ()
+    """Severities whose alerts somebody else tells people of now (Alertmanager), so that no channel does."""
+    silences: Callable[[], Sequence[Silence]] = lambda: ()
+    """Silences that people made elsewhere."""
 
 
 class Announcer:
@@ -101,7 +105,8 @@ class Announcer:
         how long they have fired with nothing holding them back. Never raises.
         """
         suppressors = Suppressors(
-            self.surroundings.host, policies, self.silences, self.acknowledgements, load_windows, self._grace_until,
+            self.surroundings.host, policies, [*self.silences, *self.surroundings.silences()], self.acknowledgements,
+            load_windows, self._grace_until,
             critical_checks(alert for alert in alerts if alert.name != NO_DATA), self.surroundings.maintenance, ran_at,
         ).active(now)  # fmt: skip
         self.suppressed = {alert.id: reasons for alert in alerts if (reasons := suppressors.of(alert, now))}
@@ -146,8 +151,9 @@ class Announcer:
                 told = self.ledger.told.get(channel.name, {})
                 failing.setdefault(channel.fallback, []).append(Failing(channel, since, told))
         return Situation(
-            now, self.surroundings.zone, self.suppressed, self._marks, self._attention, self._steps, failing
-        )
+            now, self.surroundings.zone, self.suppressed, self._marks, self._attention, self._steps, failing,
+            frozenset(self.surroundings.told_elsewhere()),
+        )  # fmt: skip
 
     def clock_stepped(self, by: timedelta, now: datetime) -> dict[str, Attention | None]:
         """The wall clock was set: nothing waits for a moment that lost its meaning. Return what is to be recorded."""

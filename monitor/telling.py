@@ -106,6 +106,8 @@ class Situation:
     """Severity -> when channels that take it step in, in order."""
     failing: Mapping[str, Sequence[Failing]] = field(default_factory=dict)
     """By name of the channel that stands in for them."""
+    told_elsewhere: Collection[str] = ()
+    """Severities that somebody else tells people of now."""
 
     def last_step(self, alert: Alert) -> timedelta:
         """The last step of escalation that the alert has reached: only channels of that one repeat."""
@@ -138,6 +140,8 @@ def decide(alert: Alert | None, told: Told | None, channel: NotifySettings, situ
 def _news(alert: Alert, told: Told | None, channel: NotifySettings, situation: Situation) -> Decision:
     if not _is_for(alert, channel, situation):
         return Decision(None, f"the channel is not told of what is {alert.severity.label}")
+    if alert.severity.label in situation.told_elsewhere:
+        return Decision(None, f"what is {alert.severity.label} is told by Alertmanager")
     held = [one for one in situation.suppressed.get(alert.id, ()) if one.kind is not Kind.FLAPPING]
     if held:
         return Decision(None, "held back: " + "; ".join(one.reason for one in held))
