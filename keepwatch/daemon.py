@@ -111,6 +111,7 @@ class Daemon:
         moment = now()
         if self._watch.evaluate(moment, self._dispatcher.running):
             self._viewer.put(watch=self._watch.part(moment))
+        self._watch.tell_alertmanagers(moment, alive=not self._pulse.stalled(_STALL_SECONDS))
         self._pulse.beat("evaluation")
 
     def _dispatch(self) -> None:

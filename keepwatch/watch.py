@@ -11,6 +11,8 @@ from pathlib import Path
 
 from config.settings import Settings
 from keepwatch import bridge
+from keepwatch.alertmanager_wire import Sender
+from keepwatch.alertmanagers import Alertmanagers
 from keepwatch.check_pool import CheckPool
 from keepwatch.duties import Key
 from keepwatch.orders import Progress
@@ -62,9 +64,10 @@ class Watch:
         self._settings = settings
         self.history = History(self._store)
         self.pool = CheckPool(clock)
+        self._alertmanagers = _alertmanagers(settings, clock())
         self._engine = AlertEngine(
             self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
-            evidence=self._evidence, surroundings=Surroundings(settings.daemon.host, settings.daemon.zone, plan=plan),
+            evidence=self._evidence, surroundings=self._surroundings(settings, plan),
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
         self._actions = Actions(self._store, clock())
@@ -73,6 +76,8 @@ class Watch:
     def reconfigure(self, settings: Settings, now: datetime) -> None:
         """Go by new settings."""
         self._settings = settings
+        if self._alertmanagers is None or self._alertmanagers.settings != settings.alertmanager:
+            self._alertmanagers = _alertmanagers(settings, now)
         self._engine.reconfigure(_policies(settings), settings.notify, now)
         self._delivery.notifiers = _notifiers(settings)
         self._configure_pool()
@@ -108,6 +113,11 @@ class Watch:
             log.info("alert changed", extra=fields)
         return bool(transitions)
 
+    def tell_alertmanagers(self, now: datetime, *, alive: bool) -> None:
+        """Send Alertmanagers what they should know, where there are any. ``alive``: whether all loops advance."""
+        if self._alertmanagers is not None:
+            self._alertmanagers.tick(self._engine.alerts(), self._engine.silences(now), now, alive=alive)
+
     def keep_history(self, now: datetime) -> None:
         """Write the samples that have come in. A store that refuses costs nothing but their age."""
         try:
@@ -124,7 +134,8 @@ class Watch:
         stuck = f"{self.pool.stuck} checks are stuck in the system" if self.pool.stuck else None
         dead = self.file_systems.stuck_children
         mounts = f"{dead} questions to file systems hang in the kernel, as on a dead network mount" if dead else None
-        return {"monitor.db": problem, "check pool": stuck, "mounts": mounts}
+        silent = self._alertmanagers.problem() if self._alertmanagers else None
+        return {"monitor.db": problem, "check pool": stuck, "mounts": mounts, "alertmanager": silent}
 
     def part(self, now: datetime) -> WatchPart:
         """Return what the view shows of this half."""
@@ -139,10 +150,13 @@ class Watch:
             scheduler_lag_seconds=self.pool.lag_seconds,
             outbox_pending=len(owed),
             outbox_oldest_at=min(owed, default=None),
-            notifications=tuple(
-                (channel.name, state.sent, state.failed)
-                for channel in self._settings.notify
-                for state in (ledger.channels.get(channel.name, _NEVER_TOLD),)
+            notifications=(
+                *(
+                    (channel.name, state.sent, state.failed)
+                    for channel in self._settings.notify
+                    for state in (ledger.channels.get(channel.name, _NEVER_TOLD),)
+                ),
+                *([("alertmanager", told.sent, told.failed)] if (told := self._alertmanagers) else []),
             ),
             suppressed=tuple(self._engine.suppressed_counts().items()),
         )  # fmt: skip
@@ -155,6 +169,13 @@ class Watch:
         self.keep_history(self._clock())
         self.file_systems.close()
         self._store.close()
+
+    def _surroundings(self, settings: Settings, plan: Callable[[str, str], str | None]) -> Surroundings:
+        return Surroundings(
+            settings.daemon.host, settings.daemon.zone, plan=plan,
+            told_elsewhere=lambda: self._alertmanagers.told_here() if self._alertmanagers else (),
+            silences=lambda: self._alertmanagers.silences() if self._alertmanagers else (),
+        )  # fmt: skip
 
     def _configure_pool(self) -> None:
         checks = build_checks(self._settings.checks, file_systems=self.file_systems, clock=self._clock)
@@ -203,6 +224,13 @@ class Watch:
 def _policies(settings: Settings) -> dict[str, Policy]:
     own = bridge.policies(settings.jobs, settings.repositories)
     return own | {check.name: policy_of(check) for check in settings.checks}
+
+
+def _alertmanagers(settings: Settings, now: datetime) -> Alertmanagers | None:
+    if settings.alertmanager is None:
+        return None
+    page = settings.web.external_url or f"http://{settings.web.listen}/"
+    return Alertmanagers(settings.alertmanager, Sender(settings.daemon.host, page), now)
 
 
 def _notifiers(settings: Settings) -> dict[str, AppriseNotifier]:
