@@ -102,6 +102,8 @@ def _judged(check: Check, measured: Measurement, previous: Before, at: datetime,
         verdict = judge(readings, check.warning, check.critical, _standing(previous.get(entity)))
         numbers = tuple(reading for reading in readings if math.isfinite(reading.value))
         status, message = _conclusion(check, entity, numbers, verdict, findings.get(entity))
+        if entity in measured.notes:
+            message = f"{message}: {one_line(measured.notes[entity])}"
         yield _result(check, entity, status, message, at, took, numbers, verdict.standing)
 
 

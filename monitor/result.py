@@ -61,6 +61,8 @@ class Measurement:
     """Entities that the settings name and that are not there (an unplugged disk)."""
     findings: Mapping[str, Finding] = field(default_factory=dict)
     """The same as ``finding`` for entities: a unit that failed, a container that calls itself ill."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """Entity -> words behind its line in messages: which ones were counted, why it is so."""
 
 
 class ProbeError(Exception):
