@@ -234,6 +234,14 @@ class Catalog:
         """Return the latest runs, newest first."""
         return [_run(row) for row in self._read("SELECT * FROM runs ORDER BY id DESC LIMIT ?", (limit,))]
 
+    def runs_since(self, moment: datetime) -> list[RunRow]:
+        """Return the runs that ended since then, oldest first, after the last good one of each duty before it."""
+        sql = f"""
+            SELECT * FROM runs WHERE ended_at >= :since OR id IN (
+                SELECT max(id) FROM runs WHERE ended_at < :since AND outcome IN {_SUCCESS} GROUP BY kind, job, repository
+            ) ORDER BY id"""  # noqa: S608 - a constant of this module
+        return [_run(row) for row in self._read(sql, {"since": _text(moment)})]
+
     def last_runs(self) -> list[RunRow]:
         """Return the latest ended run of each duty, newest first."""
         sql = """
@@ -406,7 +414,7 @@ class Catalog:
     def _data_version(self) -> int:
         return int(self._read("PRAGMA data_version")[0][0])
 
-    def _read(self, sql: str, values: tuple[object, ...] = ()) -> list[sqlite3.Row]:
+    def _read(self, sql: str, values: tuple[object, ...] | Mapping[str, object] = ()) -> list[sqlite3.Row]:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
