@@ -30,6 +30,7 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
+    "backup/applications/private.py": "restored data are proven by a server of their own kind, private and gone afterwards",
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "backup/sources/streams.py": "dumps and base backups are the output of the database's own programs",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
