@@ -7,6 +7,8 @@ set -eu
 TOOLS='
 restic:restic:reads what keepwatch wrote, and writes what keepwatch must read
 promtool:prometheus:checks /metrics and runs the alert rules against their cases
+prometheus-alertmanager:prometheus-alertmanager:is told of alerts, and tells a webhook
+prometheus-node-exporter:prometheus-node-exporter:exports this host beside keepwatch, to be compared with
 systemd-analyze:systemd:checks the service unit
 chromium:chromium:looks at the page as a reader would
 btrfs:btrfs-progs:makes a file system whose snapshots the hooks take, where the kernel has it and root asks
@@ -67,7 +69,7 @@ for package in $packages; do # nor shall they start at the next boot
     case $package in
         mariadb-server) unit=mariadb ;;
         openssh-server) unit=ssh ;;
-        prometheus | postgresql | redis-server | memcached | rabbitmq-server | nats-server | mosquitto | unbound) unit=$package ;;
+        prometheus | prometheus-alertmanager | prometheus-node-exporter | postgresql | redis-server | memcached | rabbitmq-server | nats-server | mosquitto | unbound) unit=$package ;;
         *) continue ;;
     esac
     systemctl disable --quiet "$unit.service"

@@ -14,7 +14,10 @@ SERVERS = (
     "initdb", "mariadbd", "redis-server", "memcached", "rabbitmq-server", "nats-server", "mosquitto", "unbound", "sshd",
     "ping",
 )  # fmt: skip
-TOOLS = ("restic", "promtool", "systemd-analyze", "chromium", "btrfs", *SERVERS)
+TOOLS = (
+    "restic", "promtool", "prometheus-alertmanager", "prometheus-node-exporter", "systemd-analyze", "chromium", "btrfs",
+    *SERVERS,
+)  # fmt: skip
 MISSING = {
     "prometheus": "promtool", "chromium": "chromium", "btrfs-progs": "btrfs", "mariadb-server": "mariadbd",
     "openssh-server": "sshd",
