@@ -7,45 +7,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from backup.sources.streams import StreamCapture, file, folder, output_of
+from backup.sources.streams import StreamCapture, StreamSource, file, folder, output_of
 from config.sources import CommandSource as CommandSettings
 
 
 @dataclass(frozen=True, slots=True)
-class CommandSource:
+class CommandSource(StreamSource):
     """A program whose standard output is worth keeping; it becomes ``/NAME/FILE_NAME``."""
 
-    name: str
     command: tuple[str, ...]
     file_name: str
-    clock: Callable[[], datetime]
     environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_settings(cls, settings: CommandSettings, name: str, clock: Callable[[], datetime]) -> "CommandSource":
         """Make the source that a job's settings describe."""
         environment = {key: value.get_secret_value() for key, value in settings.environment.items()}
-        return cls(name, tuple(shlex.split(settings.run)), settings.file_name, clock, environment)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The folder that is made up for it."""
-        return (f"/{self.name}",)
-
-    @property
-    def live_paths(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    @property
-    def excludes(self) -> tuple[str, ...]:
-        """None."""
-        return ()
-
-    @property
-    def consistency(self) -> str:
-        """As consistent as the program makes it."""
-        return "application"
+        return cls(name, clock, tuple(shlex.split(settings.run)), settings.file_name, environment)
 
     @contextmanager
     def capture(self) -> Iterator[StreamCapture]:

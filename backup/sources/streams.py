@@ -8,8 +8,9 @@ import os
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO
 
@@ -19,6 +20,35 @@ from backup.sources.base import Enter, Leave, Problem, Step, Stream
 PART_BYTES = 1 << 20
 _TOLD_BYTES = 2000
 _ENDS_WITHIN_SECONDS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSource:
+    """What every source of streams says of itself: all that it gives lies in a folder of its job's name."""
+
+    name: str
+    """The job's."""
+    clock: Callable[[], datetime]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The folder that is made up for it."""
+        return (f"/{self.name}",)
+
+    @property
+    def live_paths(self) -> tuple[str, ...]:
+        """None: a drill has nothing to compare with on this machine's file systems."""
+        return ()
+
+    @property
+    def excludes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+    @property
+    def consistency(self) -> str:
+        """One moment, as the program that gives the streams makes it."""
+        return "application"
 
 
 class NoFiles:

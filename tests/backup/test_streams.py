@@ -48,7 +48,7 @@ def save(repository: Repository, source: object, **more: object) -> BackupReport
 
 
 def shell(script: str, clock: FakeClock) -> CommandSource:
-    return CommandSource("ledger", ("sh", "-c", script), "dump.sql", clock)
+    return CommandSource("ledger", clock, ("sh", "-c", script), "dump.sql")
 
 
 def parts(content: bytes, length: int) -> Iterator[bytes]:
@@ -133,7 +133,7 @@ def test_a_program_that_is_killed_fails_the_run(repository: Repository, clock: F
 
 def test_a_program_that_is_not_there_is_named_with_a_hint(repository: Repository, clock: FakeClock) -> None:
     with pytest.raises(SourceError, match="no-such-dump: no such file or directory") as caught:
-        save(repository, CommandSource("ledger", ("no-such-dump",), "out", clock))
+        save(repository, CommandSource("ledger", clock, ("no-such-dump",), "out"))
     assert "installed" in (caught.value.hint or "")
 
 
