@@ -7,6 +7,8 @@ never runs reports no failure, and on the day of installation nothing is overdue
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from config.checks.forecast import ForecastSettings
+from config.jobs import JobSettings
 from config.units import format_duration, format_size
 from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
 from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
@@ -34,6 +36,21 @@ def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Poli
         _policy(PLANS, "plan-needs-care"),
     ]
     return {policy.check: policy for policy in found}
+
+
+def forecasts(
+    jobs: Mapping[str, JobSettings], repositories: Iterable[str]
+) -> dict[str, tuple[ForecastSettings, ...]]:
+    """Return what is foreseen of these results, by check name: room that runs out, restores that outgrow their RTO."""
+    room = ForecastSettings.model_validate(
+        {"reading": "free_bytes", "reaches": "0", "warning": "14d", "critical": "2d", "over": "14d"}
+    )
+    found: dict[str, tuple[ForecastSettings, ...]] = {_repository(name): (room,) for name in repositories}
+    for name, job in jobs.items():
+        if job.rto is not None:
+            rule = {"reading": "rto", "reaches": f"{job.rto.total_seconds():g}s", "warning": "14d", "over": "60d"}
+            found[_drill(name)] = (ForecastSettings.model_validate(rule),)
+    return found
 
 
 def results(

@@ -91,7 +91,7 @@ class CheckPool:
             planned, _, check = heapq.heappop(self._heap)
             if self._due.get(check.name) != planned:
                 continue  # it was planned anew meanwhile
-            retry_at = now + _RETRY_SHARE * check.every.total_seconds()
+            retry_at = now + _retry_seconds(check)
             self._plan(check, retry_at if check.name in self._hasty else _next_turn(check, planned, now))
             if check.name in self._running:
                 continue
@@ -101,15 +101,22 @@ class CheckPool:
             self._work.put(run)
 
     def hasten(self, names: frozenset[str]) -> None:
-        """Run these checks at their retry interval, a quarter of the usual one, until told otherwise.
+        """Run these checks at their retry interval, a quarter of the usual one by default, until told otherwise.
 
         An alert that is pending shall not wait a whole interval for each of the samples that it needs.
         """
         now = self._monotonic()
         for name in names - self._hasty:
             if (check := self._current.get(name)) is not None:
-                self._plan(check, min(self._due[name], now + _RETRY_SHARE * check.every.total_seconds()))
+                self._plan(check, min(self._due[name], now + _retry_seconds(check)))
         self._hasty = names
+
+    def run_at_once(self, names: Iterable[str]) -> None:
+        """Run these checks now, once, besides their rhythm: others depend on what they say."""
+        now = self._monotonic()
+        for name in names:
+            if (check := self._current.get(name)) is not None and name not in self._running:
+                self._plan(check, min(self._due[name], now))
 
     def _plan(self, check: Check, at: float) -> None:
         if self._due.get(check.name) != at:
@@ -164,6 +171,12 @@ class CheckPool:
             run.started = self._monotonic()
             run.results = run_check(run.check, self._last.get(run.check.name, {}), self._clock)
             self._done.put(run)
+
+
+def _retry_seconds(check: Check) -> float:
+    """How soon a check with a pending alert runs again; never later than it would anyway."""
+    every = check.every.total_seconds()
+    return min(every, check.retry_interval.total_seconds() if check.retry_interval else _RETRY_SHARE * every)
 
 
 def _next_turn(check: Check, planned: float, now: float) -> float:

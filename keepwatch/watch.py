@@ -7,6 +7,7 @@ them; what has to outlive the process lies in monitor.db.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from config.settings import Settings
@@ -22,16 +23,20 @@ from monitor.actions import Actions
 from monitor.alerting import Alert, Policy, State
 from monitor.announcer import Surroundings
 from monitor.build import build_checks
+from monitor.clock_steps import ClockSteps
 from monitor.engine import AlertEngine, Standing
+from monitor.forecaster import Forecaster
 from monitor.history import History
+from monitor.maintenance import maintenance_of
 from monitor.notify import AppriseNotifier, Delivery
 from monitor.outbox import ChannelState
-from monitor.policy import policy_of
+from monitor.policy import bounded_readings, policy_of
 from monitor.probes.file_systems import FileSystems
 from monitor.result import Result, Status
 from monitor.store import MonitorStore, MonitorStoreError
 from monitor.suppress import LoadWindow
 from monitor.top_processes import RESOURCE_OF_CHECK, top_processes
+from monitor.usual import UsualRanges
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +60,7 @@ class Watch:
 
         Raises MonitorStoreError.
         """
-        self._clock = clock
+        self._clock, self._plan = clock, plan
         self._store = MonitorStore(database, set_aside_corrupt=True)
         self.file_systems = FileSystems()
         self._latest: dict[str, dict[str, Result]] = {}
@@ -63,11 +68,14 @@ class Watch:
         self._windows: dict[Key, LoadWindow] = {}
         self._settings = settings
         self.history = History(self._store)
+        self._forecaster = Forecaster(self.history, {})
+        self._usual = UsualRanges(self.history, settings.daemon.zone)
+        self._clock_steps = ClockSteps()
         self.pool = CheckPool(clock)
         self._alertmanagers = _alertmanagers(settings, clock())
         self._engine = AlertEngine(
             self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
-            evidence=self._evidence, surroundings=self._surroundings(settings, plan),
+            evidence=self._evidence, surroundings=self._surroundings(),
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
         self._actions = Actions(self._store, clock())
@@ -78,16 +86,19 @@ class Watch:
         self._settings = settings
         if self._alertmanagers is None or self._alertmanagers.settings != settings.alertmanager:
             self._alertmanagers = _alertmanagers(settings, now)
-        self._engine.reconfigure(_policies(settings), settings.notify, now)
+        self._engine.reconfigure(_policies(settings), settings.notify, now, self._surroundings())
         self._delivery.notifiers = _notifiers(settings)
         self._configure_pool()
 
     def evaluate(self, now: datetime, running: Mapping[Key, Progress | None]) -> bool:
         """Take in what was measured, advance alerts, and send what is owed. Return whether anything changed."""
+        if (step := self._clock_steps.step(now)) is not None:
+            self._engine.clock_stepped(step, now)
         results = self.pool.collect()
         transitions = self.take(results, now)
         posted = self._engine.tick(now, self._load_windows(running, now))
         self.pool.hasten(self._engine.pending_checks())
+        self.pool.run_at_once(self._engine.checks_to_look_at())
         try:
             begun = self._delivery.run_due(now) + self._actions.run_due(now)
         except MonitorStoreError:
@@ -98,6 +109,8 @@ class Watch:
         """Judge results, from the pool or from the daemon itself. Return whether an alert changed."""
         if not results:
             return False
+        self.history.add(results)
+        results = self._forecaster.applied(results, now)
         fresh: dict[str, dict[str, Result]] = {}
         for result in results:
             fresh.setdefault(result.check, {})[result.entity] = result
@@ -106,7 +119,6 @@ class Watch:
             runs[0] += 1
             runs[1] += any(result.status is Status.UNKNOWN for result in by_entity.values())
         self._latest |= fresh
-        self.history.add(results)
         transitions = self._engine.take(results, now)
         for transition in transitions:
             fields = {"alert": transition.alert.title, "change": transition.change, "why": transition.reason}
@@ -124,6 +136,15 @@ class Watch:
             self.history.flush(now)
         except MonitorStoreError as error:
             log.warning("history not written", extra={"reason": error})
+        self._usual.refresh(
+            [
+                (check, entity, result.readings[0].name)
+                for check, results in self._latest.items()
+                for entity, result in results.items()
+                if result.readings
+            ],
+            now,
+        )
 
     def problems(self) -> dict[str, str | None]:
         """What is wrong with this half itself, by part; None for a sound part."""
@@ -170,13 +191,6 @@ class Watch:
         self.file_systems.close()
         self._store.close()
 
-    def _surroundings(self, settings: Settings, plan: Callable[[str, str], str | None]) -> Surroundings:
-        return Surroundings(
-            settings.daemon.host, settings.daemon.zone, plan=plan,
-            told_elsewhere=lambda: self._alertmanagers.told_here() if self._alertmanagers else (),
-            silences=lambda: self._alertmanagers.silences() if self._alertmanagers else (),
-        )  # fmt: skip
-
     def _configure_pool(self) -> None:
         checks = build_checks(self._settings.checks, file_systems=self.file_systems, clock=self._clock)
         self._types = {check.name: check.type for check in checks}
@@ -185,6 +199,20 @@ class Watch:
         for (check, entity), status in self._store.statuses().items():
             statuses.setdefault(check, {})[entity] = status
         self.pool.configure(checks, statuses)
+        rules = {check.name: tuple(check.forecast) for check in self._settings.checks}
+        self._forecaster.configure(bridge.forecasts(self._settings.jobs, self._settings.repositories) | rules)
+        self.history.follow = {check.name: bounded_readings(check) for check in self._settings.checks}
+        kept = self._settings.history
+        self.history.configure(kept.raw, kept.five_minutes, kept.hours, kept.max_size)
+
+    def _surroundings(self) -> Surroundings:
+        daemon = self._settings.daemon
+        return Surroundings(
+            daemon.host, daemon.zone, maintenance_of(self._settings.maintenance, daemon.zone), self._plan,
+            partial(self.history.trend, n=_TREND_LENGTH), self._forecaster.outlook,
+            told_elsewhere=lambda: self._alertmanagers.told_here() if self._alertmanagers else (),
+            silences=lambda: self._alertmanagers.silences() if self._alertmanagers else (),
+        )  # fmt: skip
 
     def _load_windows(self, running: Mapping[Key, Progress | None], now: datetime) -> list[LoadWindow]:
         """Our own runs explain load on this machine while they last."""

@@ -243,8 +243,10 @@ class AlertEngine:
     def _note_statuses(self, check: str, run: Mapping[str, Result]) -> None:
         known = self._statuses.setdefault(check, {})
         for entity, result in run.items():
-            if result.status <= Status.CRITICAL and known.get(entity) is not result.status:
-                known[entity] = self._changes.statuses[check, entity] = result.status
+            # What thresholds said: a forecast on top of them must not hold a threshold after a restart.
+            status = max(result.standing.values()) if result.standing else result.status
+            if result.status <= Status.CRITICAL and known.get(entity) is not status:
+                known[entity] = self._changes.statuses[check, entity] = status
         if any(result.status is not Status.UNKNOWN for result in run.values()):
             for entity in known.keys() - run.keys():
                 del known[entity]

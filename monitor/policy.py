@@ -38,6 +38,12 @@ def policy_of(settings: CheckSettings) -> Policy:
     )
 
 
+def bounded_readings(settings: CheckSettings) -> frozenset[str]:
+    """Return the readings that a check names in its thresholds and forecasts, its main one aside."""
+    named = [bound.reading for bound in (*settings.warning, *settings.critical)]
+    return frozenset(name for name in (*named, *(rule.reading for rule in settings.forecast)) if name)
+
+
 def action_of(settings: ActionSettings) -> ActionPolicy:
     """Return a command with its cap as numbers: ``1 per 1h`` is one in an hour."""
     limit, _, period = settings.at_most.partition(" per ")
