@@ -7,7 +7,8 @@ restic shows it. Databases move while they are saved: a count is a range, as nar
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any, Self
 
 FILE_NAME = "manifest.json"
@@ -77,6 +78,24 @@ class Manifest:
             )  # fmt: skip
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"not a manifest: {type(error).__name__} {error}") from None
+
+
+def sortable(value: object) -> str:
+    """Write a column's greatest value as text that sorts as values do; moments without a zone count as UTC.
+
+    Raises ValueError for what has no such text, such as a number below 0.
+    """
+    match value:
+        case datetime():
+            aware = value if value.tzinfo else value.replace(tzinfo=UTC)
+            return aware.astimezone(UTC).isoformat(timespec="microseconds")
+        case date():
+            return value.isoformat()
+        case str():
+            return value
+        case int() | Decimal() | float() if not isinstance(value, bool) and value >= 0:
+            return f"{value:040.10f}"
+    raise ValueError("it is neither a moment, nor a date, nor text, nor a number from 0 up")
 
 
 def differences(saved: Manifest, found: Manifest) -> Iterator[str]:

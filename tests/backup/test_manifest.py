@@ -1,11 +1,12 @@
 """Manifests: what a database held by its own count, and what is missing when it came back."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 
 import pytest
 
-from backup.applications.manifest import Manifest, TableFacts, differences
+from backup.applications.manifest import Manifest, TableFacts, differences, sortable
 
 SAVED = Manifest(
     "postgres", "15.18", datetime(2026, 3, 1, 12, tzinfo=UTC),
@@ -57,3 +58,23 @@ def test_a_dropped_table_is_named() -> None:
     assert list(differences(SAVED, replace(SAVED, tables={}))) == [
         "table shop.public.invoice is not there", "table shop.public.note is not there",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [0, 9, 10, 10.5, Decimal(11), 10**15],
+        [date(2025, 12, 31), date(2026, 1, 2)],
+        [datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=timezone(-timedelta(hours=1)))],
+        ["2026-01-01", "2026-01-02"],
+    ],
+)
+def test_newest_values_sort_as_they_do_in_the_database(values: list[object]) -> None:
+    texts = [sortable(value) for value in values]
+    assert texts == sorted(set(texts))
+
+
+@pytest.mark.parametrize("value", [-1, True, None, b"x"])
+def test_a_value_that_has_no_such_text_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="neither a moment"):
+        sortable(value)
