@@ -78,6 +78,23 @@ class Pace(Protocol):
         ...
 
 
+class AtOnce:
+    """The pace of a line that is not limited."""
+
+    def sending(self, count: int) -> None:
+        """See Pace."""
+
+    def receiving(self, count: int) -> None:
+        """See Pace."""
+
+    def portion(self, *, sending: bool) -> int | None:  # noqa: ARG002 - as Pace has it
+        """See Pace."""
+        return None
+
+
+AT_ONCE: Final = AtOnce()
+
+
 class Account:
     """The moment at which a line is free again, in a file that processes share. Costs nothing until it is used."""
 
@@ -222,7 +239,7 @@ class PacedBody:
     The HTTP library reads a body for its signature first, and only then for the line.
     """
 
-    def __init__(self, content: bytes, pace: Pace) -> None:
+    def __init__(self, content: Buffer, pace: Pace) -> None:
         self._content = memoryview(content)
         self._pace = pace
         self._at = 0

@@ -1,8 +1,9 @@
 """A repository in a bucket, of AWS or of any server that speaks S3, laid out as restic does.
 
 One request for one operation: it neither tries again (`retrying` does, and botocore's own ways are off) nor limits
-beyond asking its pace. boto3 is imported when the first request is made, and each process makes a client of its own,
-since clients survive neither a fork nor pickling; what the storage itself holds is a few words of settings.
+beyond asking its pace. botocore, the half of boto3 that talks, is imported when the first request is made, and each
+process makes a client of its own, since clients survive neither a fork nor pickling; what they share is botocore's
+description of S3, which takes longer to read than a pack to send. What the storage itself holds is a few words.
 
 Checksums: every upload carries Content-MD5, which Object Lock demands and every server knows; botocore's newer ones
 are sent and validated only where an operation requires them, since it holds the checksum of a whole object against a
@@ -34,7 +35,7 @@ from backup.storage.base import (
     as_buffers,
     is_file_name,
 )
-from backup.storage.limited import Pace, PacedBody, read_paced
+from backup.storage.limited import AT_ONCE, Pace, PacedBody, read_paced
 from backup.storage.s3_errors import failure, told
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ MULTIPART_ABOVE: Final = 200 << 20
 """Bytes; below this a file is one request, as with restic."""
 PART_BYTES: Final = 64 << 20
 _CONNECTIONS: Final = 16
+_SMALL_BYTES: Final = 256 << 10
 _FOLDER: Final = {
     FileKind.KEY: "keys/",
     FileKind.DATA: "data/",
@@ -136,7 +138,7 @@ class S3Storage:
         """Look whether the name is free, and upload in one request, or in parts above 200 MiB."""
         key = self._key(kind, name)
         buffers = as_buffers(content)
-        body = bytes(buffers[0]) if len(buffers) == 1 else b"".join(buffers)
+        body = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
         digest = hashlib.md5(body, usedforsecurity=False)
         if self._is_there(kind, name, body, digest.hexdigest()):
             return
@@ -149,7 +151,7 @@ class S3Storage:
                 md5 = base64.b64encode(digest.digest()).decode()
                 self._client.put_object(**arguments, Body=self._paced(body), ContentMD5=md5)
 
-    def _is_there(self, kind: FileKind, name: str, body: bytes, digest: str) -> bool:
+    def _is_there(self, kind: FileKind, name: str, body: memoryview, digest: str) -> bool:
         """Whether these very bytes are stored already. Raises StorageError (permanent) when others are."""
         key = self._key(kind, name)
         try:
@@ -181,7 +183,7 @@ class S3Storage:
             how["ObjectLockRetainUntilDate"] = self._clock() + options.retention
         return how
 
-    def _put_parts(self, key: str, body: bytes, arguments: dict[str, Any]) -> None:
+    def _put_parts(self, key: str, body: memoryview, arguments: dict[str, Any]) -> None:
         target: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key}
         upload = self._client.create_multipart_upload(**arguments)["UploadId"]
         try:
@@ -203,9 +205,11 @@ class S3Storage:
                 log.warning("multipart upload left", extra={"key": key, "upload": upload, "reason": str(error)})
             raise
 
-    def _paced(self, body: bytes) -> Any:
-        pace = self._pace
-        return body if pace is None or pace.portion(sending=True) is None else PacedBody(body, pace)
+    def _paced(self, body: memoryview) -> Any:
+        """Give the body as it is to be sent: at the pace, and without a second copy of a large one."""
+        if self._pace is not None and self._pace.portion(sending=True) is not None:
+            return PacedBody(body, self._pace)
+        return bytes(body) if len(body) <= _SMALL_BYTES else PacedBody(body, AT_ONCE)
 
     # ---- reading
 
@@ -331,14 +335,14 @@ class S3Storage:
 @lru_cache(maxsize=8)
 def _client_of(process: int, endpoint: str | None, options: S3Options) -> "S3Client":  # noqa: ARG001 - each has its own
     """Make a client, or give the one that this process has. Threads that come first at once may each make one."""
-    import boto3
+    from botocore import handlers
     from botocore.config import Config
+    from botocore.session import Session
 
     keys = (options.access_key_id, options.secret_access_key)
     key_id, secret = (key.get_secret_value() if key else None for key in keys)
-    session = boto3.session.Session(
-        aws_access_key_id=key_id, aws_secret_access_key=secret, profile_name=options.profile
-    )
+    session = Session(profile=options.profile)
+    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
     addressing: Any = options.addressing
     if addressing == "auto" and endpoint is not None:
         addressing = "path"
@@ -353,14 +357,27 @@ def _client_of(process: int, endpoint: str | None, options: S3Options) -> "S3Cli
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    client = session.client(
+    client: Any = session.create_client(
         "s3",
         endpoint_url=endpoint,
-        region_name=options.region or session.region_name or "us-east-1",
+        region_name=options.region or session.get_config_variable("region") or "us-east-1",
+        aws_access_key_id=key_id,
+        aws_secret_access_key=secret,
         config=config,
     )
     client.meta.events.register("before-send.s3", _start_body)
-    return client
+    # "Expect: 100-continue" costs a round trip a pack, and a second with servers that do not know it
+    client.meta.events.unregister("before-call.s3", handlers.add_expect_header)
+    made: S3Client = client
+    return made
+
+
+@lru_cache(maxsize=1)
+def _loader(path: str | None) -> Any:
+    """What reads botocore's descriptions of services, and remembers them: also for the processes forked later."""
+    from botocore.loaders import create_loader
+
+    return create_loader(path)
 
 
 def _start_body(request: Any, **_: Any) -> None:
