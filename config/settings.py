@@ -40,6 +40,8 @@ class DaemonSettings(Model):
     """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
     timezone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", examples=["Europe/Berlin"])
     """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""
+    language: Literal["en", "zh-CN"] = "en"
+    """Language of the page, of messages and of reports."""
     log_format: Literal["text", "json"] = "text"
     """How log lines are written to stderr."""
     max_parallel_jobs: int = Field(1, ge=1, le=16)

@@ -30,6 +30,7 @@ COMMANDS = {
     "contents": ("ls", "find", "diff", "dump"),
     "copies": ("copy",),
     "keys": ("key",),
+    "reports": ("report",),
     "configure": ("config",),
 }
 """Module below keepwatch.cli -> the commands it registers, in the order of the help.

@@ -60,18 +60,8 @@ class JobFigures:
     """Backups of the period, by outcome."""
     drills: Mapping[str, int]
     """Drills of the period, by verdict."""
-
-    @property
-    def kept(self) -> bool | None:
-        """Whether all promises were kept; None when nothing is promised or nothing was measured."""
-        judged = []
-        if self.rpo_seconds is not None and self.loss.worst_seconds is not None:
-            judged.append(self.loss.worst_seconds <= self.rpo_seconds)
-        if self.rto_seconds is not None and self.rto_worst_seconds is not None:
-            judged.append(self.rto_worst_seconds <= self.rto_seconds)
-        if self.drills.get("FAILED"):
-            judged.append(False)
-        return all(judged) if judged else None
+    kept: bool | None
+    """Whether all promises were kept; None when nothing is promised or nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,11 +153,15 @@ def of_job(
     mine = [run for run in runs if run.job == name and run.kind in _SAVES]
     drilled = [d for d in drills if d.job == name and _within(d.ended_at, period)]
     trend = sorted((d.ended_at, d.rto_seconds) for d in drilled if d.rto_seconds is not None)
+    lost, slowest = loss(mine, period, rpo_seconds), max((seconds for _, seconds in trend), default=None)
+    verdicts = Counter(d.verdict for d in drilled)
+    pairs = ((lost.worst_seconds, rpo_seconds), (slowest, rto_seconds))
+    judged = [measured <= promised for measured, promised in pairs if measured is not None and promised is not None]
+    judged += [False] * verdicts["FAILED"]
     return JobFigures(
-        name, rpo_seconds, rto_seconds, loss(mine, period, rpo_seconds),
-        max((seconds for _, seconds in trend), default=None), tuple(trend),
-        Counter(run.outcome for run in mine if _within(run.ended_at, period)),
-        Counter(d.verdict for d in drilled),
+        name, rpo_seconds, rto_seconds, lost, slowest, tuple(trend),
+        Counter(run.outcome for run in mine if _within(run.ended_at, period)), verdicts,
+        all(judged) if judged else None,
     )  # fmt: skip
 
 
