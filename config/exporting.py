@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -22,6 +23,10 @@ def web_address(url: SecretStr) -> SecretStr:
     """Refuse what is no URL of a web server. Shows nothing of it: there may be a password in it."""
     if not re.match(r"https?://[^/\s]", url.get_secret_value()):
         raise ValueError("must begin with http:// or https://")
+    try:
+        urlsplit(url.get_secret_value()).port  # noqa: B018 - it is read to see whether it can be
+    except ValueError:
+        raise ValueError("has a port that is none; write %2F for a slash in a password") from None
     return url
 
 
