@@ -24,6 +24,7 @@ from backup.errors import BackupError
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
+_WHOLE = "('restore', 'application', 'point-in-time')"  # drills that had all of a snapshot back
 _SUCCESS = "('succeeded', 'partial', 'passed')"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
@@ -238,7 +239,8 @@ class Catalog:
         """Return the runs that ended since then, oldest first, after the last good one of each duty before it."""
         sql = f"""
             SELECT * FROM runs WHERE ended_at >= :since OR id IN (
-                SELECT max(id) FROM runs WHERE ended_at < :since AND outcome IN {_SUCCESS} GROUP BY kind, job, repository
+                SELECT max(id) FROM runs WHERE ended_at < :since AND outcome IN {_SUCCESS}
+                GROUP BY kind, job, repository
             ) ORDER BY id"""  # noqa: S608 - a constant of this module
         return [_run(row) for row in self._read(sql, {"since": _text(moment)})]
 
@@ -292,18 +294,18 @@ class Catalog:
 
     def proven(self) -> dict[tuple[str, str], datetime]:
         """Return when each snapshot was last proven by a drill, by repository and snapshot id."""
-        sql = """
+        sql = f"""
             SELECT repository, snapshot, max(ended_at) AS at FROM drills
-            WHERE verdict = 'PASSED' AND planted IS NULL GROUP BY repository, snapshot"""
+            WHERE verdict = 'PASSED' AND planted IS NULL AND level IN {_WHOLE} GROUP BY repository, snapshot"""  # noqa: S608
         return {(row["repository"], row["snapshot"]): _moment(row["at"]) for row in self._read(sql)}
 
     def newest_proven(self, repository: str) -> dict[str, str]:
         """Return, by job, the snapshot of ``repository`` that was proven last."""
-        sql = """
+        sql = f"""
             SELECT job, snapshot FROM drills WHERE id IN (
                 SELECT max(id) FROM drills
-                WHERE verdict = 'PASSED' AND planted IS NULL AND repository = ? GROUP BY job
-            )"""
+                WHERE verdict = 'PASSED' AND planted IS NULL AND level IN {_WHOLE} AND repository = ? GROUP BY job
+            )"""  # noqa: S608
         return {row["job"]: row["snapshot"] for row in self._read(sql, (repository,))}
 
     def replace_snapshots(self, repository: str, snapshots: Iterable[SnapshotRow]) -> None:

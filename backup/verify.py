@@ -22,6 +22,7 @@ from backup.keys import load_key_file
 from backup.pack import BlobKind, format_header, pack_size
 from backup.proofs import PackProof, PackTask, Proving
 from backup.repository import Repository
+from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
 from backup.tree import Node, as_text, parse_tree
 
@@ -72,11 +73,13 @@ def verify(
     read_data: bool = False,
     choose: Choose | None = None,
     on_pack: OnPack = lambda _proof: None,
+    only: Snapshot | None = None,
 ) -> Iterator[Finding]:
     """Look at everything and give what is wrong; nothing given means all is well.
 
     ``read_data`` reads all packs, ``choose`` those that it gives; ``on_pack`` gets the proof of each that was read, so
-    that progress can be shown and remembered. What is wrong with a pack is followed by who needs it. Loads the index.
+    that progress can be shown and remembered. What is wrong with a pack is followed by who needs it. With ``only`` the
+    trees of that snapshot alone are walked. Loads the index.
     Hold a lock, exclusive to be safe from a backup's unfinished work looking like waste. Raises StorageError when the
     storage itself fails.
     """
@@ -87,7 +90,7 @@ def verify(
     packs = dict(repository.index.packs())
     chosen = set(choose(packs)) & packs.keys() if choose else packs.keys() if read_data else set[str]()
     with closing(_Content(repository, chosen, on_pack, damaged)) as content:
-        yield from _Trees(repository, between=content.advance).findings()
+        yield from _Trees(repository, only, between=content.advance).findings()
         yield from content.findings()
     yield from _needs(repository, damaged)
 
@@ -220,18 +223,23 @@ def _needs(repository: Repository, damaged: Collection[str]) -> Iterator[Finding
 
 
 class _Trees:
-    """Walks the trees of all snapshots, each tree once; its defects are told with the first path that leads to it.
+    """Walks the trees of all snapshots, or of one, each tree once; its defects are told with the first path that leads
+    to it.
 
     ``between`` is called before each tree.
     """
 
-    def __init__(self, repository: Repository, between: Callable[[], None]) -> None:
+    def __init__(self, repository: Repository, only: Snapshot | None, between: Callable[[], None]) -> None:
         self._repository = repository
+        self._only = only
         self._between = between
         self._index = repository.index
         self._seen = bytearray(len(repository.index))
 
     def findings(self) -> Iterator[Finding]:
+        if self._only is not None:
+            yield from self._walk(self._only.short_id, self._only.tree)
+            return
         damaged: list[CorruptData] = []
         for snapshot in self._repository.snapshots(on_damage=damaged.append):
             yield from self._walk(snapshot.short_id, snapshot.tree)

@@ -1,13 +1,13 @@
 """Settings of repositories and backup jobs: what is saved, where to, how often, and what recovery is promised."""
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
+from config.drills import DrillSettings
 from config.expansion import Expandable, SecretText
-from config.model import Identifier, Model
+from config.model import Identifier, Model, SecretFile
 from config.schedule import Schedule
 from config.sources import SourceSettings
 from config.units import ByteRate, Duration, Share
@@ -16,19 +16,11 @@ from config.windows import WeeklyWindow
 STORAGE_CLASS = r"^[A-Z][A-Z0-9_]*$"
 
 
-def _absolute_or_bare(path: Path) -> Path:
-    if not path.is_absolute() and len(path.parts) != 1:
-        raise ValueError("must be an absolute path, or a bare name for a systemd credential")
-    return path
-
-
 def _window(text: str) -> str:
     WeeklyWindow.parse(text)
     return text
 
 
-SecretFile = Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_bare)]
-"""A file whose first line is a secret; a bare name is a systemd credential."""
 RateWindows = dict[Annotated[str, AfterValidator(_window)], ByteRate]
 """Rates by window of the week, in the daemon's time zone; where windows overlap, the lowest rate counts."""
 
@@ -136,17 +128,6 @@ class KeepSettings(Model):
         if not any(counts) and self.within is None and not self.tags:
             raise ValueError("a keep policy without any rule would keep nothing; leave it out to keep everything")
         return self
-
-
-class DrillSettings(Model):
-    """A scheduled restore drill."""
-
-    schedule: Schedule = Field(examples=["daily 04:30"])
-    """When to drill."""
-    level: Literal["restore"] = "restore"
-    """How far to go; `restore` restores everything into scratch and compares every byte."""
-    repository: Identifier | None = Field(None, examples=["local"])
-    """Which of the job's repositories; the first by default."""
 
 
 class GuardSettings(Model):

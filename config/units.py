@@ -30,7 +30,8 @@ def parse_duration(text: object) -> timedelta:
         parts = list(_DURATION_PART.finditer(text.strip()))
         if parts and "".join(p.group(0) for p in parts) == text.strip():
             try:
-                return timedelta(seconds=sum(float(p.group(1)) * _SECONDS[p.group(2)] for p in parts))
+                seconds = sum(Decimal(p.group(1)) * Decimal(str(_SECONDS[p.group(2)])) for p in parts)
+                return timedelta(microseconds=round(seconds * 10**6))  # floats lose microseconds beyond a century
             except OverflowError:
                 raise ValueError("longer than anything lasts") from None
     raise ValueError("not a duration; write a number and a unit: ms, s, m, h, d, w or y, such as 90s or 1h30m")

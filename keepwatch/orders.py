@@ -14,8 +14,16 @@ class Order:
     job: str
     """Empty for a repository's own duties."""
     repository: str
-    snapshot: str = "latest"
-    """Which snapshot a drill restores: an id, a prefix, or ``latest``."""
+    snapshot: str = ""
+    """Which snapshot a drill restores: an id, a prefix, ``latest``, ``oldest`` or ``random``; empty for the next in the
+    order that the job's settings say.
+    """
+    level: str = ""
+    """How far a drill goes; empty for as far as the job's settings say."""
+    until: str = ""
+    """Where a drill of the level ``point-in-time`` recovers to, as in the settings; empty for what they say."""
+    seed: int | None = None
+    """Repeats what a drill chose at random; None draws anew."""
     plant: str | None = None
     """Fault to plant in a drill's view of the repository; it has to be found."""
     keep_scratch: bool = False

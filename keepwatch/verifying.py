@@ -84,7 +84,7 @@ def verify_and_remember(
 
     Raises StorageError when the storage itself fails, Interrupted, CatalogError.
     """
-    reading = _Reading(PackMemory(catalog, name), settings, portion, zone, clock, progress, stop)
+    reading = RollingReading(PackMemory(catalog, name), settings, portion, zone, clock, progress, stop)
     try:
         findings = tuple(verify(repository, choose=reading.choose, on_pack=reading.on_pack))
     finally:
@@ -95,8 +95,8 @@ def verify_and_remember(
     return found
 
 
-class _Reading:
-    """One verification's packs: chosen, counted, remembered."""
+class RollingReading:
+    """The packs that one run reads: chosen oldest proven first, counted, remembered."""
 
     def __init__(
         self,
@@ -121,6 +121,7 @@ class _Reading:
         self._damaged: dict[str, str] = {}
 
     def choose(self, packs: Mapping[str, int]) -> Collection[str]:
+        """Choose from all packs, name to size, what is to be read."""
         now = self._clock()
         self._memory.sync(packs, now)
         chosen: Collection[str] = packs.keys()
@@ -139,6 +140,7 @@ class _Reading:
         return self._settings.read_all_within or within, schedule.spacing(now, self._zone) if schedule else spacing
 
     def on_pack(self, proof: PackProof) -> None:
+        """Count a pack that was read. Raises Interrupted."""
         problem = proof.defects[0][2] if proof.defects else None
         if problem:
             self._damaged[proof.pack] = problem
@@ -152,6 +154,7 @@ class _Reading:
             raise Interrupted("asked to stop; what was read is remembered")
 
     def remember(self) -> None:
+        """Note in the catalog what was read since the last time."""
         read, self._read = self._read, []
         if read:
             self._memory.record(read, self._clock())

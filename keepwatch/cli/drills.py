@@ -4,14 +4,17 @@
 with ``keepwatch drill run log``.
 """
 
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from backup.drill import run_drill
-from backup.faults import PLANTS
+from backup.drills.drill import run_drill
+from backup.drills.faults import PLANTS
+from backup.drills.report import RANDOM_MOMENT, RUNS_APPLICATION, DrillWishes, Level
 from backup.journal import Journal
 from backup.storage.open import open_storage
 from config.secrets import read_secret_file
@@ -58,8 +61,16 @@ def register(app: typer.Typer) -> None:
 
 def drill(
     jobs: JobsArgument = None,
-    snapshot: Annotated[str, typer.Option(help="Which snapshot: an id, a prefix, or latest.")] = "latest",
-    level: Annotated[str, typer.Option(help="How far to go; this version knows `restore`.")] = "restore",
+    snapshot: Annotated[
+        str | None, typer.Option(help="Which one: an id, a prefix, latest, oldest or random.", show_default="by turns")
+    ] = None,
+    level: Annotated[
+        str | None, typer.Option(help=f"How far to go: {', '.join(Level)}.", show_default="the job's")
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Where point-in-time goes to: latest, random, or a date and time.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Repeat what an earlier drill chose at random.")] = None,
     plant: Annotated[str | None, typer.Option(help=f"Plant a fault that must be found: {', '.join(PLANTS)}.")] = None,
     keep_scratch: Annotated[bool, typer.Option("--keep-scratch", help="Leave the restored files there.")] = False,
     scratch: Annotated[Path | None, typer.Option(help="Where to restore to, with --repository-url.")] = None,
@@ -71,53 +82,72 @@ def drill(
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
-    """Restore a snapshot into scratch, compare every byte, and measure RTO and RPO."""
-    if level != "restore":
-        raise UsageError(f"no drill level is named {level}", hint="this version knows: restore")
+    """Prove that a snapshot comes back, as far as the level says, and measure RTO and RPO."""
+    if level is not None and level not in tuple(Level):
+        raise UsageError(f"no drill level is named {level}", hint=f"known: {', '.join(Level)}")
+    _require_moment(until)
     if plant is not None and plant not in PLANTS:
         raise UsageError(f"no fault is named {plant}", hint=f"known: {', '.join(PLANTS)}")
     if repository_url:
-        return _drill_anything(repository_url, password_file, snapshot, plant, scratch, quiet=quiet, as_json=as_json)
+        wishes = DrillWishes(
+            scratch=(scratch or Path()).absolute(), clock=now, snapshot=snapshot or "latest", plant=plant,
+            level=Level(level or "restore"), seed=seed or 0, keep_scratch=keep_scratch, lock_wait=LOCK_WAIT,
+        )  # fmt: skip
+        if password_file is None or scratch is None:
+            hint = "name a folder with enough room"
+            raise UsageError("--repository-url needs --password-file and --scratch", hint=hint)
+        return _drill_anything(repository_url, password_file, wishes, quiet=quiet, as_json=as_json)
     setup = Setup(config, state_dir)
     orders = []
     for job in setup.jobs(jobs):
         settings = setup.settings.jobs[job]
         target = (settings.drill.repository if settings.drill else None) or settings.repositories[0]
-        orders.append(Order(0, "drill", job, target, snapshot, plant, keep_scratch))
+        orders.append(
+            Order(
+                0,
+                "drill",
+                job,
+                target,
+                snapshot or "",
+                plant=plant,
+                keep_scratch=keep_scratch,
+                level=level or "",
+                until=until or "",
+                seed=seed,
+            )
+        )
     if detach:
-        if plant or keep_scratch or snapshot != "latest":
-            raise UsageError("--detach takes no --plant, --keep-scratch or --snapshot", hint="leave --detach out")
+        if (plant, keep_scratch, snapshot, level, until, seed) != (None, False, None, None, None, None):
+            raise UsageError("--detach drills as the job's settings say, and takes no more", hint="leave --detach out")
         return hand_over(setup, orders)
     return run_orders(setup, orders, quiet=quiet, as_json=as_json)
 
 
-def _drill_anything(
-    url: str,
-    password_file: Path | None,
-    snapshot: str,
-    plant: str | None,
-    scratch: Path | None,
-    *,
-    quiet: bool,
-    as_json: bool,
-) -> int:
+def _require_moment(until: str | None) -> None:
+    if until not in (None, "latest", RANDOM_MOMENT):
+        try:
+            datetime.fromisoformat(str(until))
+        except ValueError:
+            hint = "write latest, random, or a moment such as 2027-01-31T12:00:00"
+            raise UsageError(f"{until} is no moment", hint=hint) from None
+
+
+def _drill_anything(url: str, password_file: Path, wishes: DrillWishes, *, quiet: bool, as_json: bool) -> int:
     """Drill a repository that no configuration knows. Nothing is recorded; the result is what is printed."""
-    if password_file is None or scratch is None:
-        raise UsageError("--repository-url needs --password-file and --scratch", hint="name a folder with enough room")
+    if wishes.level in RUNS_APPLICATION:
+        hint = "give the job a configuration, whose settings say what application it is"
+        raise UsageError(f"the level {wishes.level} needs to know the application", hint=hint)
     printer = ProgressPrinter(as_json=as_json, quiet=quiet)
     with stop_on_signal() as stop:
         try:
             report = run_drill(
                 open_storage(url),
                 read_secret_file(password_file.absolute(), {}).get_secret_value(),
-                job="",
-                snapshot=snapshot,
-                scratch=scratch.absolute(),
-                clock=now,
-                plant=plant,
-                lock_wait=LOCK_WAIT,
-                stop=stop.is_set,
-                progress=lambda p: printer(Progress(p.phase, p.bytes, p.bytes_expected, p.files, p.files_expected)),
+                replace(
+                    wishes,
+                    stop=stop.is_set,
+                    progress=lambda p: printer(Progress(p.phase, p.bytes, p.bytes_expected, p.files, p.files_expected)),
+                ),
             )
         finally:
             printer.close()

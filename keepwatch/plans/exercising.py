@@ -79,7 +79,7 @@ def _order(plan: Plan, restore: Restore, settings: Settings) -> Order:
             f"plan {plan.name} restores job {restore.job} from repository {chosen}, where it is not saved",
             hint="keepwatch plan check shows more",
         )
-    return Order(0, "drill", restore.job, chosen)
+    return Order(0, "drill", restore.job, chosen, snapshot="latest")
 
 
 def _drill(

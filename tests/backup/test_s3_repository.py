@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from backup.archiver import BackupReport, backup
-from backup.drill import Verdict, run_drill
+from backup.drills.drill import run_drill
+from backup.drills.report import DrillWishes, Verdict
 from backup.repository import Repository
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind, Storage
@@ -79,7 +80,8 @@ def test_credentials_that_may_not_delete_are_enough_for_backups_and_drills(
         clock.advance(hours=1)
         assert back_up(reopen(storage, clock), source, clock).files_new == 1
         assert "stale lock left" in caplog.text
-        report = run_drill(storage, PASSWORD, job="documents", scratch=tmp_path / "scratch", clock=clock, workers=0)
+        wishes = DrillWishes(job="documents", scratch=tmp_path / "scratch", clock=clock, workers=0)
+        report = run_drill(storage, PASSWORD, wishes)
         assert report.verdict is Verdict.PASSED, report.message
         assert proxy.done["denied"] >= 3
     assert len(reopen(rclone.storage(prefix), clock).snapshots()) == 2

@@ -5,11 +5,14 @@ the repository itself is not touched. Every plant can say whether a failure name
 another reason did not find it.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from zstandard import ZstdCompressor
+
+from backup.crypto import OVERHEAD_BYTES, Sealer
 from backup.errors import FileMissing, StorageError
-from backup.index import Index
 from backup.pack import BlobKind
 from backup.repository import Repository
 from backup.storage.base import Buffer, FileKind, Storage, StorageProperties, StoredFile
@@ -18,7 +21,20 @@ FLIPPED_BIT = "flipped-bit"
 MISSING_PACK = "missing-pack"
 MISSING_INDEX = "missing-index"
 WRONG_PASSWORD = "wrong-password"  # noqa: S105 - the name of a fault
-PLANTS = (FLIPPED_BIT, MISSING_PACK, MISSING_INDEX, WRONG_PASSWORD)
+SWAPPED_BLOB = "swapped-blob"
+TRUNCATED_DUMP = "truncated-dump"
+EMPTY_SOURCE = "empty-source"
+STALE_SOURCE = "stale-source"
+NO_SCRATCH = "no-scratch-space"
+MISSING_WAL = "missing-wal-segment"
+DROPPED_TABLE = "dropped-table"
+FEWER_ROWS = "fewer-rows"
+PLANTS = (
+    FLIPPED_BIT, MISSING_PACK, MISSING_INDEX, SWAPPED_BLOB, WRONG_PASSWORD, TRUNCATED_DUMP, EMPTY_SOURCE, STALE_SOURCE,
+    NO_SCRATCH, MISSING_WAL, DROPPED_TABLE, FEWER_ROWS,
+)  # fmt: skip
+IN_PACKS = (FLIPPED_BIT, MISSING_PACK, SWAPPED_BLOB)
+IN_APPLICATION = (DROPPED_TABLE, FEWER_ROWS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +54,15 @@ class FaultyView:
     def __init__(self, inner: Storage) -> None:
         self._inner = inner
         self._hidden: tuple[FileKind, str] | None = None
-        self._flipped: tuple[str, int] | None = None
+        self._changed: tuple[str, int, bytes] | None = None
 
     def hide(self, kind: FileKind, name: str) -> None:
         """Act as if this file did not exist."""
         self._hidden = (kind, name)
 
-    def flip(self, pack: str, offset: int) -> None:
-        """Act as if the lowest bit of this byte were the other way round."""
-        self._flipped = (pack, offset)
+    def change(self, pack: str, offset: int, content: bytes) -> None:
+        """Act as if the pack held this from ``offset`` on."""
+        self._changed = (pack, offset, content)
 
     @property
     def properties(self) -> StorageProperties:
@@ -67,10 +83,11 @@ class FaultyView:
         """Read, with the fault."""
         self._look_for(kind, name)
         content = self._inner.get(kind, name, offset, length)
-        if kind is FileKind.DATA and self._flipped is not None and name == self._flipped[0]:
-            place = self._flipped[1] - offset
-            if 0 <= place < len(content):
-                return content[:place] + bytes((content[place] ^ 1,)) + content[place + 1 :]
+        if kind is FileKind.DATA and self._changed is not None and name == self._changed[0]:
+            _, at, planted = self._changed
+            first, end = max(at, offset), min(at + len(planted), offset + len(content))
+            if first < end:
+                return content[: first - offset] + planted[first - at : end - at] + content[end - offset :]
         return content
 
     def list(self, kind: FileKind) -> Iterator[StoredFile]:
@@ -106,20 +123,37 @@ def plant_in_index(view: FaultyView, repository: Repository, root_tree: bytes) -
     raise ValueError("no index file names the snapshot's root tree")
 
 
-def plant_in_pack(view: FaultyView, fault: str, index: Index, blobs: Sequence[bytes]) -> Planted:
-    """Damage the pack of one of the snapshot's data blobs, one that is stored only once.
+def plant_in_pack(view: FaultyView, fault: str, repository: Repository, blobs: Sequence[bytes]) -> Planted:
+    """Damage the pack of one of the snapshot's data blobs, one that is stored only once. Needs the index.
 
     Raises ValueError when there is no such blob: the snapshot has no content, or every blob twice.
     """
     for blob in blobs:
-        places = index.lookup_all(BlobKind.DATA, blob)
+        places = repository.index.lookup_all(BlobKind.DATA, blob)
         if len(places) != 1:
             continue
-        pack = places[0].pack
+        pack, offset, length, plain_length = places[0]
         if fault == MISSING_PACK:
             view.hide(FileKind.DATA, pack)
             return Planted(fault, f"pack {pack[:8]} is missing", pack[:8])
-        middle = places[0].offset + places[0].length // 2
-        view.flip(pack, middle)
+        if fault == SWAPPED_BLOB:
+            payload = _another(length - OVERHEAD_BYTES, compressed=bool(plain_length))
+            view.change(pack, offset, Sealer(repository.key).seal(payload))
+            return Planted(fault, f"blob {blob.hex()[:8]} of pack {pack[:8]} has another blob's content", pack[:8])
+        middle = offset + length // 2
+        (byte,) = view.get(FileKind.DATA, pack, middle, 1)
+        view.change(pack, middle, bytes((byte ^ 1,)))
         return Planted(fault, f"one bit of byte {middle} of pack {pack[:8]} is flipped", pack[:8])
     raise ValueError("the snapshot has no content that is stored just once")
+
+
+def _another(length: int, *, compressed: bool) -> bytes:
+    """Make content that is as sound as a blob's and not it: ``length`` bytes as they lie in a pack, before sealing."""
+    noise = random.Random(length).randbytes(length)  # noqa: S311 - any other content will do
+    if not compressed:
+        return noise
+    compressor = ZstdCompressor(level=1, write_content_size=False)
+    size = length
+    while size > 0 and (excess := len(frame := compressor.compress(noise[:size])) - length):
+        size -= excess
+    return frame if size > 0 else noise  # a frame shorter than its own header is no frame: noise is as wrong

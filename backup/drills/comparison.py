@@ -8,25 +8,43 @@ only when size, mtime and ctime still are what the snapshot has; one that change
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from backup.crew import Crew
 from backup.pack import BlobKind
 from backup.repository import Repository
+from backup.restore_plan import RestorePlan
 from backup.restoring import plain_length
 from backup.sources.base import Problem
 from backup.sources.files import describe, open_path
 from backup.tree import TYPE_OF_FORMAT, Node, as_text, parse_tree
 
+_COMPARE_FOLDERS = 32
+_COMPARE_BYTES = 32 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 _ROOT_ONLY = ("security.", "trusted.", "system.")
 
 
+class Task(NamedTuple):
+    """One folder to compare."""
+
+    path: bytes
+    """Relative to the target."""
+    tree: bytes
+    drawn: frozenset[int] | None = None
+    """Of a sample: positions in the tree that were restored; None for all."""
+    drawn_names: frozenset[bytes] = frozenset()
+    """Of a sample: more that was restored, by name."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompareFolders:
-    """Job: compare these folders (path relative to the target, tree id). Result: :class:`Compared`."""
+    """Job: compare these folders. Result: :class:`Compared`."""
 
-    folders: tuple[tuple[bytes, bytes], ...]
+    folders: tuple[Task, ...]
 
 
 @dataclass(slots=True)
@@ -68,8 +86,8 @@ class ComparingBench:
     def do(self, job: CompareFolders) -> Compared:
         """Do one job; differences are in the result."""
         compared = Compared()
-        for path, tree in job.folders:
-            self._compare_folder(path, tree, compared)
+        for task in job.folders:
+            self._compare_folder(task, compared)
         return compared
 
     def finish(self) -> None:
@@ -81,7 +99,8 @@ class ComparingBench:
     def close(self) -> None:
         """Nothing is left open."""
 
-    def _compare_folder(self, path: bytes, tree: bytes, compared: Compared) -> None:
+    def _compare_folder(self, task: Task, compared: Compared) -> None:
+        path, tree, drawn, drawn_names = task
         folder = os.path.join(self._target, as_text(path))
         nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
         try:
@@ -93,7 +112,11 @@ class ComparingBench:
             compared.mismatches.append(Problem(as_text(path), f"it is not there: {describe(error)}"))
             return
         try:
+            if drawn is not None:
+                nodes = [node for place, node in enumerate(nodes) if place in drawn or node.name in drawn_names]
             extra = {os.fsencode(name) for name in os.listdir(descriptor)} - {node.name for node in nodes}
+            if drawn is not None:
+                extra.clear()  # of a sample, folders that hold others of it are there too
             for name in sorted(extra):
                 compared.mismatches.append(_problem(path, name, "it is there and the snapshot does not have it"))
             for node in nodes:
@@ -167,6 +190,64 @@ class ComparingBench:
             offset += length
         if offset != os.fstat(descriptor).st_size:
             yield f"it has {os.fstat(descriptor).st_size} bytes, and its blobs {offset}"
+
+
+def compare_restored(
+    repository: Repository,
+    plan: RestorePlan,
+    live_paths: Sequence[str],
+    *,
+    sampled: bool,
+    workers: int | None,
+    breathe: Callable[[Compared], None],
+) -> Compared:
+    """Compare all that a plan restored. ``sampled`` says that folders hold more in the snapshot than was restored.
+
+    ``breathe`` is shown the sums now and then, and may raise to stop. Raises BackupError for what cannot be read of
+    the repository.
+    """
+
+    def make_bench() -> ComparingBench:
+        return ComparingBench(repository, os.fspath(plan.target), live_paths)
+
+    def collect(*, block: bool) -> None:
+        for _, result in crew.results(block=block):
+            if isinstance(result, Compared):
+                total.add(result)
+        breathe(total)
+
+    total = Compared()
+    with closing(Crew[CompareFolders](make_bench, workers)) as crew:
+        for job in _jobs(plan, sampled=sampled):
+            crew.submit(job, None)
+            collect(block=False)
+        while crew.busy:
+            collect(block=True)
+    for first, other in plan.links:
+        status, linked = (os.lstat(os.path.join(os.fsencode(plan.target), path)) for path in (first, other))
+        if (status.st_ino, status.st_dev) != (linked.st_ino, linked.st_dev):
+            total.mismatches.append(Problem(os.fsdecode(other), f"it is no hard link to {os.fsdecode(first)}"))
+    return total
+
+
+def _jobs(plan: RestorePlan, *, sampled: bool) -> Iterator[CompareFolders]:
+    big: dict[bytes, set[bytes]] = {}
+    for path, _ in plan.big_files if sampled else ():
+        above, _, name = path.rpartition(b"/")
+        big.setdefault(above, set()).add(name)
+    batch: list[Task] = []
+    size = 0
+    for folder in plan.folders:
+        drawn = frozenset(folder.leaves) if sampled else None
+        if sampled and not (drawn or folder.path in big):
+            continue
+        batch.append(Task(folder.path, folder.tree, drawn, frozenset(big.get(folder.path, ()))))
+        size += sum(folder.sizes)
+        if len(batch) >= _COMPARE_FOLDERS or size >= _COMPARE_BYTES:
+            yield CompareFolders(tuple(batch))
+            batch, size = [], 0
+    if batch:
+        yield CompareFolders(tuple(batch))
 
 
 def metadata_differences(folder: int, node: Node) -> Iterator[str]:

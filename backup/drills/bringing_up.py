@@ -1,0 +1,136 @@
+"""The last rungs of a drill: the application runs on what came back, and is asked whether it is what was saved.
+
+Every failure names what failed: a table, a file, an assertion. What this machine lacks (a program, room, time) is no
+failure of the backup and is raised as RestoreError.
+"""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+from backup.applications.base import Application, RecoveryTarget, Running
+from backup.applications.manifest import FILE_NAME, Manifest, differences
+from backup.drills.assertions import Assertion, judge, run_command
+from backup.errors import ApplicationError, RestoreError
+from backup.repository import Repository
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What an application said."""
+
+    recovering_seconds: float = 0.0
+    """Until it answered; part of the measured recovery time."""
+    reached_at: datetime | None = None
+    """Commit moment of the newest transaction that is there."""
+    proofs: list[str] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """What failed, and why."""
+    planted: str = ""
+    """What a fault that was planted in it was done to."""
+
+
+def bring_up(
+    application: Application,
+    repository: Repository,
+    folder: Path,
+    *,
+    workspace: Path,
+    target: RecoveryTarget,
+    assertions: Sequence[Assertion],
+    clock: Callable[[], datetime],
+    timeout_seconds: float,
+    plant: str | None,
+    tell: Callable[[str], None],
+) -> Outcome:
+    """Recover, start and ask one application on the restored ``folder``; ``tell`` hears each phase's name.
+
+    ``plant`` is damage to be done once it runs. Raises RestoreError when this machine cannot run it, or the records to
+    recover with cannot be had.
+    """
+    if application.missing:
+        raise RestoreError(f"could not start the application: {application.missing}", hint="install it on this machine")
+    outcome = Outcome()
+    saved = _manifest(folder)
+    began = time.monotonic()
+    tell("recovering")
+    application.recover(repository, folder, target)
+    tell("starting")
+    try:
+        with application.start(folder, workspace=workspace, timeout_seconds=timeout_seconds) as running:
+            outcome.recovering_seconds = time.monotonic() - began
+            tell("asking")
+            if plant:
+                outcome.planted = running.plant(plant)
+            _ask(running, saved, assertions, folder, clock(), outcome)
+    except ApplicationError as error:
+        outcome.failures.append((folder.name, str(error)))
+    return outcome
+
+
+def run_commands(assertions: Sequence[Assertion], restored: Path) -> Outcome:
+    """Judge assertions on files that no application of ours runs on."""
+    outcome = Outcome()
+    for assertion in assertions:
+        _note(outcome, assertion, run_command(assertion, restored, {}, without_network()))
+    return outcome
+
+
+@cache
+def without_network() -> tuple[str, ...]:
+    """Return what to put before a command to run it in a network of its own; empty where the kernel refuses."""
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        return ()
+    for way in ((unshare, "--net"), (unshare, "--user", "--map-current-user", "--net")):
+        if os.geteuid() != 0 and "--user" not in way:
+            continue
+        done = subprocess.run([*way, "true"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        if done.returncode == 0:
+            return way
+    return ()
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ApplicationError(f"{folder.name}/{FILE_NAME}: {error}") from None
+
+
+def _ask(
+    running: Running,
+    saved: Manifest | None,
+    assertions: Sequence[Assertion],
+    folder: Path,
+    now: datetime,
+    outcome: Outcome,
+) -> None:
+    outcome.reached_at = running.reached_at
+    outcome.failures += [(folder.name, problem) for problem in running.integrity()]
+    if saved is not None:
+        found = running.manifest()
+        outcome.failures += [(folder.name, problem) for problem in differences(saved, found)]
+        outcome.proofs.append(
+            f"{found.kind} {found.version} runs on it: {len(saved.tables)} tables, {found.rows} rows, none missing"
+        )
+    for assertion in assertions:
+        if assertion.sql:
+            _note(outcome, assertion, judge(assertion, running, now))
+        else:
+            _note(outcome, assertion, run_command(assertion, folder, running.environment, without_network()))
+
+
+def _note(outcome: Outcome, assertion: Assertion, fault: str) -> None:
+    if fault:
+        outcome.failures.append(("assertion", fault))
+    else:
+        outcome.proofs.append(f"holds: {assertion}")
