@@ -20,8 +20,16 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _absolute_or_bare(path: Path) -> Path:
+    if not path.is_absolute() and len(path.parts) != 1:
+        raise ValueError("must be an absolute path, or a bare name for a systemd credential")
+    return path
+
+
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 """A path that means the same wherever keepwatch was started."""
+SecretFile = Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_bare)]
+"""A file whose first line is a secret; a bare name is a systemd credential."""
 
 
 class Model(BaseModel):

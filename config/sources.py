@@ -6,6 +6,7 @@ from pydantic import Field
 
 from config.expansion import SecretText
 from config.model import AbsolutePath, Model
+from config.postgres import PostgresSource
 from config.units import ByteSize
 
 FILE_NAME = r"^[^/\x00]{1,255}$"
@@ -51,4 +52,4 @@ class CommandSource(Model):
         return self.run.split()[0]
 
 
-SourceSettings = Annotated[FilesSource | CommandSource, Field(discriminator="type")]
+SourceSettings = Annotated[FilesSource | CommandSource | PostgresSource, Field(discriminator="type")]

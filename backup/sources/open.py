@@ -19,3 +19,7 @@ def open_source(source: settings.SourceSettings, *, name: str, clock: Callable[[
             return FilesSource.from_settings(source)
         case settings.CommandSource():
             return CommandSource.from_settings(source, name, clock)
+        case settings.PostgresSource():
+            from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
+
+            return PostgresSource(name, clock, source)
