@@ -106,7 +106,7 @@ def wishes_of(work: Work) -> DrillWishes:
         stale_after=drill.stale_after,
         scratch=drill.scratch or work.state.scratch,
         scratch_budget_bytes=drill.scratch_budget,
-        timeout_seconds=drill.timeout.total_seconds() if drill.timeout else None,
+        timeout_seconds=drill.timeout.total_seconds() if drill.timeout is not None else None,
     )
 
 

@@ -72,8 +72,7 @@ def misfit(assertion: Assertion, value: object, now: datetime) -> str:
             )
         )
     except TypeError:
-        kind = type(value).__name__ if value is not None else "nothing"
-        return f"{assertion}: gave {_shown(value)}, and a {kind} cannot be compared so"
+        return f"{assertion}: gave {_shown(value)}, which cannot be compared so"
     return "" if holds else f"{assertion}: gave {_shown(value)}"
 
 
