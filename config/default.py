@@ -78,6 +78,10 @@ every = "10s"
 warning = [{ raise = "> 90%", clear = "< 80%" }, { reading = "inodes_used", raise = "> 90%", clear = "< 80%" }]
 critical = [{ raise = "> 97%", clear = "< 95%" }, { reading = "inodes_used", raise = "> 97%", clear = "< 95%" }]
 for = "5m"
+forecast = [
+    { reaches = "100%", warning = { within = "24h", when = "> 60%" }, critical = { within = "4h", when = "> 80%" } },
+    { reading = "inodes_used", reaches = "100%", warning = { within = "24h", when = "> 60%" } },
+]
 runbook = "disk-full"
 
 [[checks]]

@@ -12,6 +12,7 @@ name and started afresh, if the one who opens it says so. Knows nothing of what 
 import contextlib
 import sqlite3
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Database:
         self._renames = set_aside_corrupt
         self._reserve = Reserve(path.with_name(f"{path.name}.reserve")) if set_aside_corrupt else None
         self._lock = threading.RLock()
-        self._writes = 0
+        self._writes: Counter[str] = Counter()
         try:
             self._connection = self._open()
         except MonitorStoreCorrupt:
@@ -66,9 +67,10 @@ class Database:
             self._start_afresh()
 
     @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[sqlite3.Connection]:
+    def write(self, *, durable: bool = True, about: str = "") -> Iterator[sqlite3.Connection]:
         """Run one transaction: all of it or nothing. ``durable`` ones survive a power cut from the moment this returns;
-        the others at least never damage anything. Raises MonitorStoreError.
+        the others at least never damage anything. ``about``: a word for those who wait for changes of one kind only
+        (see ``revision``). Raises MonitorStoreError.
         """
         with self._lock, self._translated("written"):
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
@@ -80,7 +82,7 @@ class Database:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
                 raise
-            self._writes += 1
+            self._writes[about] += 1
             if self._reserve:
                 self._reserve.keep()
 
@@ -90,10 +92,13 @@ class Database:
         with self._lock, self._translated("read"):
             yield self._connection
 
-    def revision(self) -> tuple[int, int]:
-        """Return a value that is another one after every change, be it by this process or by others. Cheap."""
+    def revision(self, about: str | None = None) -> tuple[int, int]:
+        """Return a value that is another one after every change, be it by this process or by others; of changes by this
+        process only those ``about`` something count where that is given. Cheap.
+        """
         with self._lock, self._translated("read"):
-            return self._writes, int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+            writes = self._writes.total() if about is None else self._writes[about] + self._writes[""]
+            return writes, int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the file; nothing may be called afterwards."""
@@ -186,7 +191,7 @@ class Database:
             ) from error
         self.set_aside.append(name)
         self._connection = self._open()
-        self._writes += 1
+        self._writes[""] += 1
         return name
 
 

@@ -11,7 +11,7 @@ Refuses to see what is not in the points: no seasons, no releases, no month ends
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from statistics import median
@@ -128,19 +128,25 @@ def forecast(
     value = points[-1][1]
     text = f"{reading} reaches {rule.reaches} {newest}, should it go on like this"
     for status, level in ((Status.CRITICAL, rule.critical), (Status.WARNING, rule.warning)):
-        if level is not None and _holds(level, seen, value, sticky=before >= status):
+        if level is not None and _holds(level, zip(looks, seen, strict=True), now, value, sticky=before >= status):
             return Forecast(status, newest, text)
     return Forecast(Status.OK, newest, text)
 
 
-def _holds(level: ForecastLevel, seen: Sequence[Outlook | None], value: float, *, sticky: bool) -> bool:
+def _holds(
+    level: ForecastLevel, seen: Iterable[tuple[float, Outlook | None]], now: float, value: float, *, sticky: bool
+) -> bool:
     within = level.within.total_seconds() * (1.25 if sticky else 1.0)
     if level.when is not None:
         bound = level.when.default_clear() if sticky else level.when
         if not bound.is_past(value):
             return False
-    looks = seen[:1] if sticky else seen
-    return all(one is not None and one.likely_seconds <= within for one in looks)
+    # What is four hours away now was five hours away an hour ago, by the same forecast.
+    return all(
+        found is not None and found.likely_seconds <= within + (now - at)
+        for at, found in seen
+        if at == now or not sticky
+    )
 
 
 def needed(rule: ForecastSettings) -> timedelta:

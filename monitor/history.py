@@ -104,7 +104,7 @@ class History:
         written = len(self._waiting)
         if written or self._rolled:
             known = dict(self._series)
-            with self._database.write(durable=False) as connection:
+            with self._database.write(durable=False, about="history") as connection:
                 rows = [
                     (_series_id(connection, known, key, unit), at_ms, value)
                     for key, unit, at_ms, value in self._waiting
@@ -234,7 +234,7 @@ class History:
         return values
 
     def _prune(self, now: datetime) -> None:
-        with self._database.write(durable=False) as connection:
+        with self._database.write(durable=False, about="history") as connection:
             ids = [row["id"] for row in connection.execute("SELECT id FROM series")]
             horizons = [_to_ms(now - kept) for kept in self._keep]
             if _used_bytes(connection) > self._max_bytes:

@@ -110,7 +110,9 @@ class MonitorStore:
 
     def record(self, changes: Changes, now: datetime) -> None:
         """Write everything, or nothing."""
-        with self.database.write(durable=changes.matter) as connection:
+        # What ends acknowledgements matters to those who announce; the rest does not.
+        about = "" if changes.acknowledged_below else "alerts"
+        with self.database.write(durable=changes.matter, about=about) as connection:
             connection.executemany(
                 SAVE_ALERT, [alert_to_row(alert) for alert in changes.alerts.values() if alert is not None]
             )

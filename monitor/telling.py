@@ -215,7 +215,7 @@ def owed(
     for alert in alerts:
         noteworthy.add(alert.id)
         last = told.get(alert.id)
-        if last is not None and _is_settled(alert, last, channel, situation):
+        if _is_settled(alert, last, channel, situation):
             continue
         if item := decide(alert, last, channel, situation).item:
             items.append(item)
@@ -226,8 +226,11 @@ def owed(
     return items
 
 
-def _is_settled(alert: Alert, told: Told, channel: NotifySettings, situation: Situation) -> bool:
+def _is_settled(alert: Alert, told: Told | None, channel: NotifySettings, situation: Situation) -> bool:
     """Whether there is clearly nothing to tell: the usual case, ten thousand times a second on a very bad day."""
+    if told is None:
+        seen = situation.attention.get(alert.id) if channel.escalate_after else None
+        return seen is not None and seen.lasting(situation.now) < channel.escalate_after
     return (
         told.sure
         and told.severity >= alert.severity
