@@ -33,7 +33,7 @@ def connect(host: str, port: int, deadline: float) -> tuple[socket.socket, float
     Raises Unreachable when none accepts, ProbeError when the fault is on this side.
     """
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    addresses = _look_up(host, port, deadline)
+    addresses = look_up(host, port, deadline)
     reason = "it has no address"
     for tried, (family, kind, protocol, _, address) in enumerate(addresses):
         remaining = deadline - time.monotonic()
@@ -64,7 +64,11 @@ def connect(host: str, port: int, deadline: float) -> tuple[socket.socket, float
     raise Unreachable(f"cannot connect to {where}: {reason}")
 
 
-def _look_up(host: str, port: int, deadline: float) -> list[_Address]:
+def look_up(host: str, port: int, deadline: float) -> list[_Address]:
+    """Return a name's addresses as ``socket.getaddrinfo`` gives them for TCP, in the system's order of preference.
+
+    Raises Unreachable when there is no such name, ProbeError when the resolver is silent until the deadline.
+    """
     key = (host, port)
     with _lookups_lock:
         pending = _lookups.get(key)

@@ -1,18 +1,23 @@
 """Does a web address answer as it should: status, a text in the body, how fast, how long the certificate lasts."""
 
+import re
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from monitor.probes.address import Unreachable
+from monitor.probes.assertions import header_faults, json_faults
 from monitor.probes.certificate import not_after
 from monitor.probes.http_exchange import Answer, Request, Untrusted, certificate_of, exchange, is_address
 from monitor.result import Finding, Measurement, Reading, Status
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_HOPS = 5
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 _SECRET_HEADERS = {"authorization", "cookie", "proxy-authorization"}
 
 
@@ -31,6 +36,9 @@ class HttpProbe:
         clock: Callable[[], datetime],
         expect_status: Collection[int] = (200,),
         contains: str | None = None,
+        matches: str | None = None,
+        expect_json: Mapping[str, str | int | float | bool] = NOTHING,
+        expect_headers: Mapping[str, str] = NOTHING,
         verify_tls: bool = True,
     ) -> None:
         self._request = request
@@ -38,6 +46,9 @@ class HttpProbe:
         self._clock = clock
         self._expect_status = expect_status
         self._contains = contains
+        self._matches = re.compile(matches) if matches else None
+        self._expect_json = expect_json
+        self._expect_headers = expect_headers
         self._verify_tls = verify_tls
 
     def measure(self) -> Measurement:
@@ -86,9 +97,14 @@ class HttpProbe:
             expected = " or ".join(str(status) for status in self._expect_status)
             return f"{address} answered {answer.status}, expected {expected}"
         if self._contains is not None and self._contains not in _text(answer):
-            place = f"the first {len(answer.body)} bytes of the answer" if answer.cut else "the answer"
-            return f"{address} answered {answer.status}, but {place} lacks the text {self._contains!r}"
-        return None
+            return f"{address} answered {answer.status}, but {_place(answer)} lacks the text {self._contains!r}"
+        if self._matches and not self._matches.search(_text(answer)):
+            pattern = self._matches.pattern
+            return f"{address} answered {answer.status}, but nothing in {_place(answer)} matches {pattern!r}"
+        faults = header_faults(answer.headers, self._expect_headers)
+        if self._expect_json:
+            faults += json_faults(_text(answer), self._expect_json)
+        return f"{address} answered {answer.status}, but {'; '.join(faults)}" if faults else None
 
 
 def shown(url: str) -> str:
@@ -115,6 +131,10 @@ def _redirected(request: Request, status: int, target: str) -> Request:
     if status in (307, 308) or request.method == "HEAD":  # RFC 9110, 15.4: only these keep a POST a POST
         return replace(request, url=url, headers=headers)
     return replace(request, url=url, headers=headers, method="GET", body=None)
+
+
+def _place(answer: Answer) -> str:
+    return f"the first {len(answer.body)} bytes of the answer" if answer.cut else "the answer"
 
 
 def _text(answer: Answer) -> str:
