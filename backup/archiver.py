@@ -5,6 +5,7 @@ trusts the parent snapshot for what has not changed. Nothing is deleted here, an
 whenever it is stopped, what is stored helps the next run and harms nobody.
 """
 
+import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from threading import Event
 from backup.assembly import Assembly, Progress
 from backup.claims import Claims
 from backup.crew import Crew
-from backup.errors import Interrupted, SourceError
+from backup.errors import Interrupted, SourceError, StorageError
 from backup.index import Index
 from backup.pack import BlobKind
 from backup.portions import IsKnown, Surroundings
@@ -24,6 +25,8 @@ from backup.sealing import Job, Saved, SealingBench, Tally
 from backup.snapshot import Snapshot
 from backup.sources.base import Problem, Source
 from backup.storage.base import FileKind
+
+log = logging.getLogger(__name__)
 
 Stop = Event | Callable[[], bool] | None
 Inspect = Callable[[Snapshot, Snapshot], Iterable[str]]
@@ -118,14 +121,13 @@ def backup(
                 repository.add_packs(report.packs)
 
         tally = Tally()
-        crew = Crew[Job](make_bench, workers, on_report)
+        crew = Crew[Job](make_bench, workers, on_report, _asks(stop))
         run = Assembly(repository, capture, crew, parent, _asks(stop), progress, is_known)
         with closing(crew):
             try:
                 tree = run.make_trees()
             except Interrupted:
-                run.settle()
-                repository.flush()
+                _keep_what_is_done(run, repository)
                 raise
             repository.flush()
         kind = "full" if full or parent is None else "incremental"
@@ -172,6 +174,15 @@ def backup(
         manifest=capture.manifest,
         packs_missing=len(missing),
     )
+
+
+def _keep_what_is_done(run: Assembly, repository: Repository) -> None:
+    """Make what was handed out durable, so that the next run goes on from there; as far as the storage answers."""
+    try:
+        run.settle()
+        repository.flush()
+    except StorageError as error:
+        log.warning("stopped without an index", extra={"reason": str(error)})
 
 
 def _tags(job: str, kind: str, *, partial: bool, others: Iterable[str]) -> list[str]:

@@ -20,11 +20,13 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Generic, Protocol, TypeVar
 
-from backup.errors import BackupError
+from backup.errors import BackupError, Interrupted
 
 _JOBS_IN_FLIGHT = 2
 """Jobs a worker holds: one that it does and one that is waiting, so that it never waits for its parent."""
 
+_LOOK_EVERY_SECONDS = 0.25
+"""How long anybody here waits without looking up."""
 _COLLECT_EVERY = 100_000
 """Objects between two looks for cycles in a worker."""
 
@@ -70,7 +72,8 @@ class _Worker:
 class Crew(Generic[JobT]):
     """Runs jobs on ``make_bench()``, in up to ``workers`` processes; 0 does everything in this one.
 
-    ``on_report`` is called in this process with what the benches report. A bench is made after the fork.
+    ``on_report`` is called in this process with what the benches report. A bench is made after the fork. ``stopped`` is
+    asked while the crew waits: a storage that does not answer can keep all workers for a long time.
     """
 
     def __init__(
@@ -78,17 +81,22 @@ class Crew(Generic[JobT]):
         make_bench: Callable[[], Bench[JobT]],
         workers: int | None = None,
         on_report: Callable[[object], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._make_bench = make_bench
         self._limit = _cores() if workers is None else workers
         self._on_report = on_report
+        self._stopped = stopped
         self._bench: Bench[JobT] | None = None
         self._workers: list[_Worker] = []
         self._held: tuple[JobT, Token] | None = None
         self._done: deque[Done] = deque()
 
     def submit(self, job: JobT, token: Token) -> None:
-        """Take a job; waits while every worker has its hands full. Raises BackupError when a worker failed."""
+        """Take a job; waits while every worker has its hands full.
+
+        Raises BackupError when a worker failed, Interrupted when the run is to stop meanwhile.
+        """
         if not self._workers:
             if self._held is None and self._limit > 0:
                 self._held = (job, token)
@@ -101,9 +109,9 @@ class Crew(Generic[JobT]):
         self._send(job, token)
 
     def results(self, *, block: bool) -> Iterator[Done]:
-        """Give what is done; when ``block``, wait until there is something, if anything is under way."""
+        """Give what is done; when ``block``, wait a moment for something, if anything is under way."""
         if self._workers:
-            self._receive(0 if self._done or not block else None)
+            self._receive(0 if self._done or not block else _LOOK_EVERY_SECONDS)
         elif self._held is not None and block:
             self._release_held()
         while self._done:
@@ -187,7 +195,9 @@ class Crew(Generic[JobT]):
                 self._put(worker, job, token)
                 self._receive(0)
                 return
-            self._receive(None)
+            self._receive(_LOOK_EVERY_SECONDS)
+            if self._stopped():
+                raise Interrupted("stopped while all workers were busy", hint="the next run goes on from here")
 
     def _put(self, worker: _Worker, job: JobT | None, token: Token) -> None:
         worker.waiting.append(token)

@@ -54,7 +54,7 @@ def _guess(arguments: Sequence[str], environ: Mapping[str, str]) -> Request | No
 
 
 def _configured(arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[str, str | None]:
-    """Give URL and password file of the repository that is meant, as they are written. Raises StopIteration, LookupError, OSError."""
+    """Give URL and password file of the repository that is meant, as written. Raises StopIteration, LookupError."""
     places = (_option(arguments, "--config"), environ.get("KEEPWATCH_CONFIG"), "keepwatch.toml",
               "/etc/keepwatch/keepwatch.toml")  # fmt: skip
     path = next(place for place in map(Path, filter(None, places)) if place.exists())

@@ -19,6 +19,8 @@ BACKUP_KINDS = ("full", "incremental")
 FIRING_STATES = ("firing", "recovering")
 FILE_STATES = ("new", "changed", "unmodified", "unreadable")
 
+REQUEST_OPERATIONS = ("put", "get", "list", "stat", "delete", "retain")
+
 Build = Callable[[View], Iterable[str]]
 """From the view to families, as text."""
 Row = tuple[Sequence[str], float | None]
@@ -192,6 +194,12 @@ _BACKUPS: tuple[Column[JobView], ...] = (
     ("rto_objective_seconds", "How long a restore may take.", lambda j: j.rto_seconds),
     ("rpo_objective_seconds", "How much work may be lost.", lambda j: j.rpo_seconds),
 )
+_REQUESTS = (
+    ("requests", "Requests of the last backup to a storage behind a network."),
+    ("request_errors", "Those that failed, whether or not the next try went well."),
+    ("request_retries", "Those that were tried again."),
+    ("request_bytes", "Bytes that they carried, headers not counted."),
+)
 _LAST_BACKUPS: tuple[Column[RunView], ...] = (
     (
         "backup_duration_seconds",
@@ -229,6 +237,9 @@ def backup_families(view: View) -> Iterator[str]:
     yield from _columns(ended, ("job",), lambda r: (r.job,), _LAST_BACKUPS)
     files = [((run.job, state), run.figures.get(f"files_{state}")) for run in ended for state in FILE_STATES]
     yield gauge("keepwatch_backup_files", "Files of the last backup.", ("job", "state"), files)
+    for name, documentation in _REQUESTS:
+        asked = [((run.job, op), run.figures.get(f"{name}_{op}")) for run in ended for op in REQUEST_OPERATIONS]
+        yield gauge(f"keepwatch_backup_{name}", documentation, ("job", "operation"), asked)
 
 
 _DRILLS: tuple[Column[JobView], ...] = (
@@ -294,7 +305,7 @@ def repository_families(view: View) -> Iterator[str]:
     """Repositories and their upkeep."""
     labels = ("repository",)
     yield from _columns(view.repositories, labels, lambda r: (r.name,), _REPOSITORIES)
-    for kind, thing in (("verify", "verification"), ("prune", "prune")):
+    for kind, thing in (("verify", "verification"), ("prune", "prune"), ("extend", "renewal of object locks")):
         owners: list[Owner] = [
             ((r.name,), r.configured_at, duties)
             for r in view.repositories

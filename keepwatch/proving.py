@@ -67,9 +67,11 @@ def drill(work: Work) -> Ending:
             work.progress, work.stop,
         )  # fmt: skip
         wishes = replace(wishes, choose=reading.choose, on_pack=reading.on_pack)
+    storage = open_configured(repository, clock=work.clock, zone=work.settings.daemon.zone, halt=work.make_halt())
+    work.watch(storage)
     try:
         report = run_drill(
-            open_configured(repository, clock=work.clock, zone=work.settings.daemon.zone),
+            storage,
             read_password(repository, os.environ).get_secret_value(),
             wishes,
         )

@@ -49,6 +49,7 @@ def carry_out(
                     order = replace(order, run_id=run_id)
                 work = Work(order, settings, state, catalog, clock, progress, stop, is_paused)
                 ending = _guarded(work)
+                ending = replace(ending, figures=ending.figures | work.request_figures())
                 _record(work, ending)
         except KeepwatchError as error:
             if not order.run_id:

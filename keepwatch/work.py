@@ -2,8 +2,9 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from backup.catalog import Catalog
@@ -11,6 +12,9 @@ from backup.errors import RepositoryMissing
 from backup.repository import Repository
 from backup.sources.base import Source
 from backup.sources.open import open_source
+from backup.storage.base import Storage
+from backup.storage.counting import Meter, Metered
+from backup.storage.halting import Halt
 from config.jobs import JobSettings
 from config.settings import Settings
 from keepwatch.orders import Order, Progress
@@ -34,6 +38,9 @@ class Work:
     progress: Callable[[Progress], None]
     stop: threading.Event
     is_paused: Callable[[], bool]
+    halts: list[Halt] = field(default_factory=list)
+    meters: list[Meter] = field(default_factory=list)
+    """What counts the requests to the storages that the run opened."""
 
     @property
     def job(self) -> JobSettings:
@@ -49,6 +56,8 @@ class Work:
         """
         while self.is_paused() and not self.stop.is_set():
             time.sleep(_LOOK_EVERY_SECONDS)
+        for halt in self.halts:
+            halt.is_set()  # which tells the workers that wait for a storage
         return self.stop.is_set()
 
     def source(self) -> Source:
@@ -74,4 +83,25 @@ class Work:
     def open_named(self, name: str, *, may_create: bool = False) -> Repository:
         """Open any configured repository."""
         settings, zone = self.settings.repositories[name], self.settings.daemon.zone
-        return open_repository(settings, clock=self.clock, zone=zone, may_create=may_create)
+        repository = open_repository(
+            settings, clock=self.clock, zone=zone, may_create=may_create, halt=self.make_halt()
+        )
+        self.watch(repository.storage)
+        return repository
+
+    def make_halt(self) -> Halt:
+        """Make what ends the waiting for a storage when the run is to stop."""
+        self.halts.append(Halt(self.stop.is_set))
+        return self.halts[-1]
+
+    def watch(self, storage: Storage) -> None:
+        """Let the requests to a storage be among the run's figures, if it counts them."""
+        if isinstance(storage, Metered):
+            self.meters.append(storage.meter)
+
+    def request_figures(self) -> dict[str, float]:
+        """Add up what the storages were asked."""
+        figures: Counter[str] = Counter()
+        for meter in self.meters:
+            figures.update(meter.figures())
+        return dict(figures)

@@ -16,6 +16,8 @@ from pydantic import SecretStr
 
 from backup.errors import StorageError
 from backup.storage.base import Storage
+from backup.storage.counting import Counting
+from backup.storage.halting import Halt
 from backup.storage.limited import Bandwidth, Limit, Limited, Pace
 from backup.storage.local import LocalStorage
 from backup.storage.retrying import Retrying
@@ -35,6 +37,7 @@ class _Wishes(NamedTuple):
     options: S3Options
     pace: Pace | None
     clock: Callable[[], datetime] | None
+    halt: Halt | None = None
 
 
 def _local(rest: str, wishes: _Wishes) -> Storage:
@@ -43,7 +46,8 @@ def _local(rest: str, wishes: _Wishes) -> Storage:
 
 
 def _s3(rest: str, wishes: _Wishes) -> Storage:
-    return Retrying(S3Storage(parse_s3(rest), wishes.options, pace=wishes.pace, clock=wishes.clock))
+    storage = S3Storage(parse_s3(rest), wishes.options, pace=wishes.pace, clock=wishes.clock)
+    return Retrying(Counting(storage), halt=wishes.halt)
 
 
 _CONSTRUCTORS: Final[Mapping[str, Callable[[str, _Wishes], Storage]]] = {"local": _local, "s3": _s3}
@@ -63,10 +67,12 @@ def open_configured(
     clock: Callable[[], datetime],
     zone: tzinfo | None = None,
     environ: Mapping[str, str] | None = None,
+    halt: Halt | None = None,
 ) -> Storage:
     """Give the storage of a configured repository.
 
-    ``zone`` is where windows of the week are read; None for the machine's own. Raises StorageError as
+    ``zone`` is where windows of the week are read; None for the machine's own. With ``halt`` nobody tries again or
+    waits to once it is set. Raises StorageError as
     `open_storage`, SecretError for a key file that cannot be read.
     """
     found = os.environ if environ is None else environ
@@ -82,7 +88,7 @@ def open_configured(
         retention=settings.object_lock,
         retention_mode=settings.object_lock_mode,
     )
-    return _construct(settings.url, _Wishes(options, _pace(settings, clock, zone), clock))
+    return _construct(settings.url, _Wishes(options, _pace(settings, clock, zone), clock, halt))
 
 
 def parse_s3(rest: str) -> S3Place:

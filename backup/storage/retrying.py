@@ -2,7 +2,7 @@
 
 Pauses grow twofold up to a ceiling and are drawn at random below it, so that many machines that met one outage do not
 come back in step ("full jitter", AWS Architecture Blog, Exponential Backoff And Jitter, 2015). Trying ends at a
-deadline, counted from the first failure. A permanent error ends it at once.
+deadline, counted from the first failure. A permanent error ends it at once, and so does a run that is asked to stop.
 
 It refuses to hide anything: every failure that is tried again is a line in the log, and the last one is raised as it
 came. A storage that has never answered yet gets a short deadline, since a mistyped address is likelier than an outage.
@@ -18,6 +18,8 @@ from typing import Final, TypeVar
 
 from backup.errors import FileMissing, StorageError
 from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile
+from backup.storage.counting import Meter, Metered
+from backup.storage.halting import Halt
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +57,15 @@ class Retrying:
         *,
         draw: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
+        halt: Halt | None = None,
     ) -> None:
         self._storage = storage
+        self.meter = storage.meter if isinstance(storage, Metered) else Meter()
+        """What the storage below counts, and here, how often it was asked again."""
         self._patience = patience
-        self._draw, self._monotonic, self._sleep = draw, monotonic, sleep
+        self._halt = halt or Halt()
+        self._draw, self._monotonic, self._sleep = draw, monotonic, sleep or self._halt.sleep
         self._answered = False
         self.retries = 0
         """How often something was tried again, in this process."""
@@ -70,26 +76,26 @@ class Retrying:
     @property
     def properties(self) -> StorageProperties:
         """See Storage."""
-        return self._attempt("look at the storage", lambda: self._storage.properties)
+        return self._attempt("stat", "the storage", lambda: self._storage.properties)
 
     def create(self) -> None:
         """See Storage."""
-        self._attempt("create", self._storage.create)
+        self._attempt("put", "the layout", self._storage.create)
 
     def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
         """See Storage; a put whose answer was lost finds its own bytes there, and is done."""
-        self._attempt(f"put {kind} {name[:8]}", lambda: self._storage.put(kind, name, content))
+        self._attempt("put", f"{kind} {name[:8]}", lambda: self._storage.put(kind, name, content))
 
     def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """See Storage."""
-        return self._attempt(f"get {kind} {name[:8]}", lambda: self._storage.get(kind, name, offset, length))
+        return self._attempt("get", f"{kind} {name[:8]}", lambda: self._storage.get(kind, name, offset, length))
 
     def list(self, kind: FileKind) -> Iterator[StoredFile]:
         """See Storage. A paged listing is tried again by the page, any other from its start, without duplicates."""
         if isinstance(self._storage, Paged):
             yield from self._list_pages(self._storage, kind)
             return
-        yield from self._attempt(f"list {kind} files", lambda: list(self._storage.list(kind)))
+        yield from self._attempt("list", f"{kind} files", lambda: list(self._storage.list(kind)))
 
     def _list_pages(self, storage: Paged, kind: FileKind) -> Iterator[StoredFile]:
         token, more = "", True
@@ -99,11 +105,11 @@ class Retrying:
             more = bool(token)
 
     def _page(self, storage: Paged, kind: FileKind, token: str) -> Page:
-        return self._attempt(f"list {kind} files", lambda: storage.list_page(kind, token))
+        return self._attempt("list", f"{kind} files", lambda: storage.list_page(kind, token))
 
     def stat(self, kind: FileKind, name: str) -> StoredFile:
         """See Storage."""
-        return self._attempt(f"stat {kind} {name[:8]}", lambda: self._storage.stat(kind, name))
+        return self._attempt("stat", f"{kind} {name[:8]}", lambda: self._storage.stat(kind, name))
 
     def delete(self, kind: FileKind, name: str) -> None:
         """See Storage; a delete whose answer was lost finds nothing the next time, and is done."""
@@ -120,16 +126,16 @@ class Retrying:
                 failures += 1
                 raise
 
-        self._attempt(f"delete {kind} {name[:8]}", act)
+        self._attempt("delete", f"{kind} {name[:8]}", act)
 
     def retain(self, kind: FileKind, name: str, until: datetime) -> None:
         """See Retaining. Raises StorageError (permanent) for a storage that cannot."""
         storage = self._storage
         if not isinstance(storage, Retaining):
             raise StorageError(f"could not retain {kind} {name[:8]}: {storage!r} has no object lock", permanent=True)
-        self._attempt(f"retain {kind} {name[:8]}", lambda: storage.retain(kind, name, until))
+        self._attempt("retain", f"{kind} {name[:8]}", lambda: storage.retain(kind, name, until))
 
-    def _attempt(self, what: str, act: Callable[[], T]) -> T:
+    def _attempt(self, operation: str, subject: str, act: Callable[[], T]) -> T:
         failures, give_up_at = 0, 0.0
         while True:
             try:
@@ -145,15 +151,19 @@ class Retrying:
                     give_up_at = now + deadline.total_seconds()
                 pause = self._patience.pause(failures, self._draw())
                 if now + pause > give_up_at:
-                    gone_wrong = {"doing": what, "failures": failures + 1, "reason": str(error)}
+                    gone_wrong = {"doing": f"{operation} {subject}", "failures": failures + 1, "reason": str(error)}
                     log.warning("storage given up", extra=gone_wrong)
                     raise
                 failures += 1
                 self.retries += 1
                 level = logging.WARNING if failures > _QUIET_FAILURES else logging.INFO
-                fields = {"doing": what, "failures": failures, "pause_seconds": round(pause, 1), "reason": str(error)}
+                fields = {"doing": f"{operation} {subject}", "failures": failures, "reason": str(error)}
+                fields["pause_seconds"] = round(pause, 1)
                 log.log(level, "storage asked again", extra=fields)
+                self.meter.add(operation, retries=1)
                 self._sleep(pause)
+                if self._halt.is_set():
+                    raise
             else:
                 self._answered = True
                 return result

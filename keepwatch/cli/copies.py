@@ -87,7 +87,8 @@ def _open(
         raise UsageError(f"which repository to copy {what} is not clear", hint=f"give --{what} or --{what}-url")
     if url and password_file is None:
         raise UsageError(f"--{what}-url needs --{what}-password-file", hint="name a file with the password in it")
-    return open_repository(setup.repository(name, url, password_file), clock=now, may_create=may_create)
+    zone = None if url else setup.settings.daemon.zone
+    return open_repository(setup.repository(name, url, password_file), clock=now, zone=zone, may_create=may_create)
 
 
 def _plan(origin: Repository, other: Repository, references: list[str] | None, job: str | None) -> CopyPlan:

@@ -31,8 +31,8 @@ from keepwatch.cli.output import ProgressPrinter, moment, note, print_json, prin
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.guarding import refuse_tagged, require_agreement
-from keepwatch.repositories import open_repository
 from keepwatch.remembering import proven_snapshots, remember
+from keepwatch.repositories import open_repository
 from keepwatch.verifying import Portion, verify_and_remember
 
 _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repository; 11 locked; 12 wrong password"
@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
 
 def open_chosen(setup: Setup, name: str | None, url: str | None, password_file: PasswordOption) -> Repository:
     """Open the repository that the options mean."""
-    return open_repository(setup.repository(name, url, password_file), clock=now)
+    return open_repository(setup.repository(name, url, password_file), clock=now, zone=zone_of(setup, url))
 
 
 def zone_of(setup: Setup, url: str | None) -> tzinfo:
@@ -165,7 +165,7 @@ def forget(
     """
     setup = Setup(config, state_dir)
     name = setup.repository_name(repository)
-    opened = open_repository(setup.settings.repositories[name], clock=now)
+    opened = open_repository(setup.settings.repositories[name], clock=now, zone=setup.settings.daemon.zone)
     for job_name in setup.jobs([job] if job else None):
         settings = setup.settings.jobs[job_name]
         if settings.keep is None or name not in settings.repositories:

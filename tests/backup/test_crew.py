@@ -9,7 +9,7 @@ import pytest
 
 from backup.claims import Claims
 from backup.crew import Crew
-from backup.errors import BackupError, StorageError
+from backup.errors import BackupError, Interrupted, StorageError
 
 
 class EchoBench:
@@ -175,3 +175,21 @@ def test_a_claim_is_seen_by_other_processes() -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert not claims.claim(name)
     claims.close()
+
+
+def test_a_crew_whose_workers_are_all_stuck_notices_that_the_run_is_to_stop() -> None:
+    since = time.monotonic()
+    crew = Crew[str | bytes](EchoBench, 1, stopped=lambda: time.monotonic() - since > 0.5)
+    with pytest.raises(Interrupted):
+        work(crew, *["hang"] * 4)
+    crew.close()
+    assert time.monotonic() - since < 60
+
+
+def test_waiting_for_results_comes_back_now_and_then_so_that_the_caller_can_look_up() -> None:
+    crew = Crew[str | bytes](EchoBench, 1)
+    crew.submit("hang", 1)
+    crew.submit("hang", 2)
+    assert list(crew.results(block=True)) == []
+    assert crew.busy
+    crew.close()

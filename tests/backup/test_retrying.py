@@ -1,6 +1,9 @@
 """Trying again: what passes is hidden, what does not is raised, and time is not spent for ever."""
 
+import os
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +12,7 @@ import pytest
 
 from backup.errors import FileMissing, StorageError
 from backup.storage.base import FileKind, StoredFile
+from backup.storage.halting import Halt
 from backup.storage.local import LocalStorage
 from backup.storage.retrying import Patience, Retrying
 from tests.backup.storages import MemoryStorage
@@ -164,3 +168,29 @@ def test_a_storage_without_object_lock_says_so() -> None:
     with pytest.raises(StorageError, match="no object lock") as refused:
         Retrying(MemoryStorage()).retain(FileKind.DATA, NAME, None)
     assert refused.value.permanent
+
+
+def test_a_run_that_is_to_stop_waits_for_no_storage_any_longer() -> None:
+    asked: list[bool] = []
+    halt = Halt(lambda: bool(asked))
+    flaky = Flaky(*[PASSING] * 10)
+    threading.Timer(0.3, asked.append, [True]).start()
+    patience = Patience(first_pause=timedelta(seconds=60), longest_pause=timedelta(seconds=60))
+    began = time.monotonic()
+    with pytest.raises(StorageError, match="the line broke"):
+        Retrying(flaky, patience, draw=lambda: 0.9, halt=halt).get(FileKind.DATA, NAME)
+    assert flaky.calls == 1
+    assert time.monotonic() - began < 10
+
+
+def test_workers_hear_that_the_run_is_to_stop() -> None:
+    asked: list[bool] = []
+    halt = Halt(lambda: bool(asked))
+    child = os.fork()
+    if not child:
+        halt.sleep(60)
+        os._exit(7 if halt.is_set() else 1)
+    asked.append(True)
+    assert halt.is_set()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert not pickle.loads(pickle.dumps(halt)).is_set()

@@ -55,7 +55,9 @@ def test_an_extend_run_renews_what_is_stored_but_locks(server: s3_servers.S3Serv
         Order(0, "extend", "", "offsite"), settings, StateDirectory(settings.daemon.state_dir),
         clock=lambda: later, progress=lambda _: None, stop=threading.Event(),
     )  # fmt: skip
-    assert (ending.outcome, ending.figures) == ("succeeded", {"files": 2}), ending
+    assert ending.outcome == "succeeded", ending
+    assert (ending.figures["files"], ending.figures["requests_retain"]) == (2, 2)
+    assert ending.figures["request_errors_retain"] == 0
     client = boto3.client(
         "s3", endpoint_url=server.endpoint, region_name="us-east-1",
         aws_access_key_id=s3_servers.KEY_ID, aws_secret_access_key=s3_servers.SECRET_KEY,

@@ -320,6 +320,29 @@ def test_the_figures_of_the_last_backup_and_drill_are_told() -> None:
     assert value(text, "keepwatch_rto_objective_seconds", job="machine") == 600
 
 
+def test_what_a_storage_behind_a_network_was_asked_is_told() -> None:
+    good = samples.healthy()
+    job = next(job for job in good.jobs if job.name == "documents")
+    assert job.last_backup is not None
+    asked = {"requests_put": 40.0, "request_errors_put": 3.0, "request_retries_put": 3.0, "request_bytes_put": 1e9}
+    remote = replace(job, last_backup=replace(job.last_backup, figures=job.last_backup.figures | asked))
+    text = page(replace(good, jobs=(remote,)))
+    assert promtool(text) == (0, "")
+    assert value(text, "keepwatch_backup_requests", job="documents", operation="put") == 40
+    assert value(text, "keepwatch_backup_request_errors", job="documents", operation="put") == 3
+    assert value(text, "keepwatch_backup_request_bytes", job="documents", operation="put") == 1e9
+    assert 'operation="get"' not in text
+
+
+def test_renewing_object_locks_has_its_series() -> None:
+    good = samples.healthy()
+    repository = next(r for r in good.repositories if any(d.kind == "verify" for d in r.duties))
+    verify = next(duty for duty in repository.duties if duty.kind == "verify")
+    text = page(replace(good, repositories=(replace(repository, duties=(replace(verify, kind="extend", runs=7),)),)))
+    assert value(text, "keepwatch_extend_runs_total", repository=repository.name) == 7
+    assert "keepwatch_extend_max_age_seconds{" in text
+
+
 def test_five_hundred_series_are_rendered_in_milliseconds(record_property: Callable[[str, object], None]) -> None:
     good = samples.healthy()
     many = tuple(replace(good.checks[i % 3], check=f"check {i}") for i in range(66))
