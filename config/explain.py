@@ -12,6 +12,8 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from config.checks.base import AT_MOST, WEB_ADDRESS
+from config.checks.snmp import OBJECT_IDENTIFIER
+from config.checks.upkeep import OCTAL_MODE
 from config.documents import Document
 from config.exporting import LISTEN
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
@@ -32,6 +34,8 @@ FORMS: Mapping[str, str] = {
     STORAGE_CLASS: "must be one of S3's storage classes in capitals, such as STANDARD_IA",
     FILE_NAME: "must be a file's name of at most 255 characters, without a slash",
     AT_MOST: "must be a number and a duration, such as '1 per 1h'",
+    OCTAL_MODE: "must be an octal mode, such as '0640'",
+    OBJECT_IDENTIFIER: "must be an object identifier in numbers, such as 1.3.6.1.2.1.1.3.0",
 }
 """What each pattern of the models asks for."""
 

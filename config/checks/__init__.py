@@ -14,11 +14,13 @@ from config.checks.extensions import ExtensionCheck
 from config.checks.hardware import HardwareCheck
 from config.checks.host import HostCheck
 from config.checks.services import ServiceCheck
+from config.checks.snmp import SnmpCheck
+from config.checks.upkeep import UpkeepCheck
 
 __all__ = ["READINGS", "ActionSettings", "Bound", "CheckBase", "CheckSettings", "main_reading"]
 
 CheckSettings = Annotated[
-    HostCheck | HardwareCheck | ServiceCheck | ExtensionCheck, ChosenByType()
+    HostCheck | UpkeepCheck | HardwareCheck | SnmpCheck | ServiceCheck | ExtensionCheck, ChosenByType()
 ]
 
 READINGS: Mapping[str, Readings] = MappingProxyType(

@@ -40,7 +40,7 @@ def _tag(value: Any, models: Mapping[str, type[BaseModel]]) -> str:
         raise PydanticKnownError("model_attributes_type")
     if "type" not in value:
         raise PydanticKnownError("union_tag_not_found", {"discriminator": "'type'"})
-    if value["type"] not in models:
+    if not isinstance(value["type"], str) or value["type"] not in models:
         expected = ", ".join(f"'{tag}'" for tag in models)
         about = {"discriminator": "'type'", "tag": str(value["type"]), "expected_tags": expected}
         raise PydanticKnownError("union_tag_invalid", about)

@@ -7,12 +7,19 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from config.checks import CheckSettings
-from monitor.build import extensions, hardware, host, services
+from monitor.build import extensions, hardware, host, services, snmp, upkeep
 from monitor.build.recipe import Recipes, Shared
 from monitor.check import Check
 from monitor.probes.file_systems import FileSystems
 
-RECIPES: Recipes = host.RECIPES | hardware.RECIPES | services.RECIPES | extensions.RECIPES
+RECIPES: Recipes = (
+    host.RECIPES
+    | upkeep.RECIPES
+    | hardware.RECIPES
+    | snmp.RECIPES
+    | services.RECIPES
+    | extensions.RECIPES
+)
 
 
 def build_checks(

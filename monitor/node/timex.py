@@ -7,6 +7,7 @@ million with 16 bits of fraction.
 import ctypes
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 
 from monitor.node.reading import Machine, one
@@ -33,23 +34,38 @@ def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
 
 
-def timex(_: Machine) -> Iterator[str]:
-    """Offset, errors, frequency and whether the clock is synchronised. Raises OSError."""
+@dataclass(frozen=True, slots=True)
+class KernelClock:
+    """What adjtimex(2) tells. ``offset_seconds`` is what is left to correct, positive or negative."""
+
+    synchronized: bool
+    offset_seconds: float
+    max_error_seconds: float
+
+
+def ask_kernel() -> tuple[KernelClock, _Timex]:
+    """Return how the clock stands, and the structure it was read from. Raises OSError."""
     found = _Timex()
     state = _libc().adjtimex(ctypes.byref(found))
     if state < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"asking the kernel for its clock: {os.strerror(code)}")
     unit = 1e9 if found.status & _STA_NANO else 1e6
+    return KernelClock(state != _TIME_ERROR, found.offset / unit, found.maxerror / 1e6), found
+
+
+def timex(_: Machine) -> Iterator[str]:
+    """Offset, errors, frequency and whether the clock is synchronised. Raises OSError."""
+    clock, found = ask_kernel()
     for name, documentation, value in (
-        ("offset_seconds", "Time offset in between local system and reference clock.", found.offset / unit),
+        ("offset_seconds", "Time offset in between local system and reference clock.", clock.offset_seconds),
         ("frequency_adjustment_ratio", "Local clock frequency adjustment.", 1 + found.freq / _PPM_16),
-        ("maxerror_seconds", "Maximum error in seconds.", found.maxerror / 1e6),
+        ("maxerror_seconds", "Maximum error in seconds.", clock.max_error_seconds),
         ("estimated_error_seconds", "Estimated error in seconds.", found.esterror / 1e6),
         ("status", "Value of the status array bits.", found.status),
         ("loop_time_constant", "Phase-locked loop time constant.", found.constant),
         ("tick_seconds", "Seconds between clock ticks.", found.tick / 1e6),
         ("tai_offset_seconds", "International Atomic Time (TAI) offset.", found.tai),
-        ("sync_status", "Is clock synchronized to a reliable server (1 = yes, 0 = no).", int(state != _TIME_ERROR)),
+        ("sync_status", "Is clock synchronized to a reliable server (1 = yes, 0 = no).", int(clock.synchronized)),
     ):
         yield one(f"node_timex_{name}", "gauge", documentation, value)

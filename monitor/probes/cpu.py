@@ -1,7 +1,7 @@
 """CPU use and load averages, from psutil."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import psutil
@@ -13,29 +13,50 @@ _WOBBLE_SECONDS = 1.0
 """proc(5): iowait "may decrease in certain conditions"; more than this is a CPU that was taken offline."""
 
 
-class CpuProbe:
-    """Shares of all CPUs' time since the last run. ``read`` returns seconds by mode, like psutil's ``cpu_times``."""
+def core_times() -> dict[str, Any]:
+    """Return psutil's times by core."""
+    return {f"cpu{number}": times for number, times in enumerate(psutil.cpu_times(percpu=True))}
 
-    def __init__(self, read: Callable[[], Any] = psutil.cpu_times, timing: Timing = REAL_TIME) -> None:
-        self._sampler: Sampler[Any] = Sampler(read, lambda times: {"": tuple(times)}, timing, slack=_WOBBLE_SECONDS)
+
+def all_times() -> dict[str, Any]:
+    """Return psutil's times of all cores together, under the empty name."""
+    return {"": psutil.cpu_times()}
+
+
+class CpuProbe:
+    """Shares of CPU time since the last run. ``read`` returns psutil's ``cpu_times`` (seconds by mode) by entity."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Any]] = all_times, timing: Timing = REAL_TIME) -> None:
+        self._sampler: Sampler[Mapping[str, Any]] = Sampler(read, dict, timing, slack=_WOBBLE_SECONDS)
 
     def measure(self) -> Measurement:
         """Return ``used``, ``user``, ``system``, ``iowait`` and ``steal``; waiting for disks is not use, steal is."""
         window = self._sampler.window()
-        spent = dict(zip(window.latest._fields, window.growth[""], strict=True))
-        # The kernel counts guests in user and nice already: Documentation/filesystems/proc.rst
-        total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
-        if total <= 0:
+        readings = [
+            reading
+            for entity, growth in window.growth.items()
+            for reading in _shares(entity, dict(zip(window.latest[entity]._fields, growth, strict=True)))
+        ]
+        if not readings:
             raise ProbeError(f"measuring CPU use: the kernel's counters stood still for {window.seconds:.1f} s")
-        iowait, steal = spent.get("iowait", 0.0), spent.get("steal", 0.0)
-        shares = {
-            "used": total - spent["idle"] - iowait,
-            "user": spent["user"] + spent.get("nice", 0.0),
-            "system": spent["system"] + spent.get("irq", 0.0) + spent.get("softirq", 0.0),
-            "iowait": iowait,
-            "steal": steal,
-        }
-        return Measurement([Reading(name, min(seconds / total, 1.0), "ratio") for name, seconds in shares.items()])
+        return Measurement(readings)
+
+
+def _shares(entity: str, spent: Mapping[str, float]) -> Iterator[Reading]:
+    # The kernel counts guests in user and nice already: Documentation/filesystems/proc.rst
+    total = sum(spent.values()) - spent.get("guest", 0.0) - spent.get("guest_nice", 0.0)
+    if total <= 0:
+        return
+    iowait, steal = spent.get("iowait", 0.0), spent.get("steal", 0.0)
+    shares = {
+        "used": total - spent["idle"] - iowait,
+        "user": spent["user"] + spent.get("nice", 0.0),
+        "system": spent["system"] + spent.get("irq", 0.0) + spent.get("softirq", 0.0),
+        "iowait": iowait,
+        "steal": steal,
+    }
+    for name, seconds in shares.items():
+        yield Reading(name, min(seconds / total, 1.0), "ratio", entity)
 
 
 class LoadProbe:

@@ -6,6 +6,7 @@ from typing import Any
 
 import psutil
 
+from config.selection import EVERYTHING, Selection
 from monitor.probes.sampling import REAL_TIME, Counters, Sampler, Timing
 from monitor.result import Measurement, NoData, Reading
 
@@ -16,7 +17,7 @@ def disk_counters() -> Mapping[str, Any]:
 
 
 class DiskIoProbe:
-    """Rates since the last run, for the named devices, or for every physical one.
+    """Rates since the last run, for the devices that are included, or for every physical one that is not excluded.
 
     Physical is what ``/sys/block/NAME/device`` exists for: no partitions, loop, ram, zram, device-mapper or md devices,
     whose work is their disks' work.
@@ -24,20 +25,21 @@ class DiskIoProbe:
 
     def __init__(
         self,
-        devices: Sequence[str] = (),
+        selection: Selection = EVERYTHING,
         read: Callable[[], Mapping[str, Any]] = disk_counters,
         sys_block: Path = Path("/sys/block"),
         timing: Timing = REAL_TIME,
     ) -> None:
-        self._devices = devices
+        self._selection = selection
         self._sampler: Sampler[Mapping[str, Any]] = Sampler(read, _counters, timing)
         self._sys_block = sys_block
 
     def measure(self) -> Measurement:
-        """Return ``busy`` and bytes and operations per second, an entity a device. Raises NoData without any disk."""
+        """Return ``busy``, bytes and operations per second, and ``queue``, by device. Raises NoData without a disk."""
         window = self._sampler.window()
-        chosen = self._devices or [name for name in window.latest if self._is_physical(name)]
-        if not chosen:
+        chosen = [name for name in window.latest if self._selection.takes(name) and self._is_meant(name)]
+        missing = self._selection.missing(window.latest)
+        if not chosen and not missing:
             raise NoData("this machine has no disk of its own")
         readings = [
             reading
@@ -45,23 +47,28 @@ class DiskIoProbe:
             if name in window.growth
             for reading in _readings(name, window.growth[name], window.seconds)
         ]
-        return Measurement(readings, missing=[name for name in self._devices if name not in window.latest])
+        return Measurement(readings, missing=missing)
 
-    def _is_physical(self, name: str) -> bool:
-        return (self._sys_block / name.replace("/", "!") / "device").exists()
+    def _is_meant(self, name: str) -> bool:
+        return bool(self._selection.include) or (self._sys_block / name.replace("/", "!") / "device").exists()
 
 
 def _counters(disks: Mapping[str, Any]) -> Counters:
     return {
-        name: (disk.busy_time, disk.read_bytes, disk.write_bytes, disk.read_count, disk.write_count)
+        name: (
+            disk.busy_time, disk.read_bytes, disk.write_bytes, disk.read_count, disk.write_count,
+            disk.read_time + disk.write_time,
+        )
         for name, disk in disks.items()
-    }
+    }  # fmt: skip
 
 
 def _readings(name: str, growth: Sequence[float], seconds: float) -> Iterator[Reading]:
-    busy_milliseconds, read_bytes, written_bytes, reads, writes = growth
+    busy_milliseconds, read_bytes, written_bytes, reads, writes, waited_milliseconds = growth
     yield Reading("busy", min(busy_milliseconds / 1000 / seconds, 1.0), "ratio", name)
     yield Reading("read_bytes_per_second", read_bytes / seconds, "bytes_per_second", name)
     yield Reading("write_bytes_per_second", written_bytes / seconds, "bytes_per_second", name)
     yield Reading("reads_per_second", reads / seconds, "per_second", name)
     yield Reading("writes_per_second", writes / seconds, "per_second", name)
+    # The time that requests took, over the time that passed, is how many were under way: Little's law.
+    yield Reading("queue", waited_milliseconds / 1000 / seconds, "number", name)

@@ -5,6 +5,7 @@ from typing import Any
 
 import psutil
 
+from config.selection import EVERYTHING, Selection
 from monitor.probes.sampling import REAL_TIME, Counters, Sampler, Timing
 from monitor.result import Measurement, NoData, Reading
 
@@ -15,16 +16,16 @@ def network_counters() -> Mapping[str, Any]:
 
 
 class NetworkProbe:
-    """Rates since the last run, for the named interfaces, or for every one but loopback."""
+    """Rates since the last run, for the included interfaces, or for every one but loopback and the excluded."""
 
     def __init__(
         self,
-        interfaces: Sequence[str] = (),
+        selection: Selection = EVERYTHING,
         read: Callable[[], Mapping[str, Any]] = network_counters,
         links: Callable[[], Mapping[str, Any]] = psutil.net_if_stats,
         timing: Timing = REAL_TIME,
     ) -> None:
-        self._interfaces = interfaces
+        self._selection = selection
         self._sampler: Sampler[Mapping[str, Any]] = Sampler(read, _counters, timing)
         self._links = links
 
@@ -35,8 +36,13 @@ class NetworkProbe:
         """
         window = self._sampler.window()
         links = self._links()
-        chosen = self._interfaces or [name for name in window.latest if not _is_loopback(name, links)]
-        if not chosen:
+        chosen = [
+            name
+            for name in window.latest
+            if self._selection.takes(name) and (self._selection.include or not _is_loopback(name, links))
+        ]
+        missing = self._selection.missing(window.latest)
+        if not chosen and not missing:
             raise NoData("this machine has no network interface but loopback")
         readings = [
             reading
@@ -44,7 +50,7 @@ class NetworkProbe:
             if name in window.growth
             for reading in _readings(name, window.growth[name], window.seconds, links)
         ]
-        return Measurement(readings, missing=[name for name in self._interfaces if name not in window.latest])
+        return Measurement(readings, missing=missing)
 
 
 def _counters(nics: Mapping[str, Any]) -> Counters:

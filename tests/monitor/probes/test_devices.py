@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from config.selection import Selection
 from monitor.probes.disk_io import DiskIoProbe
 from monitor.probes.network import NetworkProbe
 from monitor.probes.sensors import FansProbe, TemperatureProbe
@@ -74,6 +75,7 @@ def test_disk_rates_since_the_last_run(psutil_proc: Any, fake_time: Any, sys_blo
             "sda/write_bytes_per_second": 204_800,
             "sda/reads_per_second": 5,
             "sda/writes_per_second": 2,
+            "sda/queue": 0.0,
         }
     )
 
@@ -95,7 +97,7 @@ def test_partitions_and_virtual_devices_are_left_out_unless_named(
     write_diskstats(psutil_proc)
     every = DiskIoProbe(sys_block=sys_block, timing=fake_time.timing).measure()
     assert {reading.entity for reading in every.readings} == {"sda"}
-    named = DiskIoProbe(["loop0", "sdb"], sys_block=sys_block, timing=fake_time.timing).measure()
+    named = DiskIoProbe(Selection(["loop0", "sdb"]), sys_block=sys_block, timing=fake_time.timing).measure()
     assert {reading.entity for reading in named.readings} == {"loop0"}
     assert named.missing == ["sdb"]
 
@@ -137,7 +139,7 @@ def test_a_quiet_interface_has_no_errors_and_one_that_only_errs_has_nothing_else
     psutil_proc: Any, fake_time: Any, values: Any
 ) -> None:
     write_net(psutil_proc)
-    probe = NetworkProbe(["eth0"], links=lambda: LINKS, timing=fake_time.timing)
+    probe = NetworkProbe(Selection(["eth0"]), links=lambda: LINKS, timing=fake_time.timing)
     assert values(probe.measure())["eth0/errors"] == 0
     fake_time.now += 10
     write_net(psutil_proc, rx_errors=7)
@@ -149,7 +151,7 @@ def test_a_named_interface_that_is_not_there_is_missing_and_one_that_is_down_is_
 ) -> None:
     write_net(psutil_proc)
     links = LINKS | {"eth0": SimpleNamespace(isup=False, flags="broadcast,multicast")}
-    measured = NetworkProbe(["eth0", "eth1"], links=lambda: links, timing=fake_time.timing).measure()
+    measured = NetworkProbe(Selection(["eth0", "eth1"]), links=lambda: links, timing=fake_time.timing).measure()
     assert measured.missing == ["eth1"]
     assert values(measured)["eth0/up"] == 0
 

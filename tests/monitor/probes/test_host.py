@@ -49,7 +49,7 @@ def test_guests_are_not_counted_twice(fake_time: Any, values: Any) -> None:
     times = psutil.cpu_times()._replace(
         user=0.0, nice=0.0, system=0.0, idle=0.0, iowait=0.0, irq=0.0, softirq=0.0, steal=0.0, guest=0.0, guest_nice=0.0
     )
-    looks = [times, times._replace(user=6.0, guest=6.0, idle=4.0)]
+    looks = [{"": times}, {"": times._replace(user=6.0, guest=6.0, idle=4.0)}]
     assert values(CpuProbe(lambda: looks.pop(0), fake_time.timing).measure())["used"] == pytest.approx(0.6)
 
 
