@@ -1,10 +1,12 @@
 """Settings of databases that jobs back up, but for PostgreSQL, which has a module of its own."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from config.model import AbsolutePath, Model
+from config.expansion import SecretText
+from config.model import AbsolutePath, Model, SecretFile
 from config.units import Duration
 
 NewestColumn = Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
@@ -28,3 +30,35 @@ class SqliteSource(Model):
     def subject(self) -> str:
         """The file."""
         return str(self.path)
+
+
+class RedisSource(Model):
+    """A Redis server: its data as an RDB file over the replication protocol, or its append-only files."""
+
+    type: Literal["redis"]
+    url: SecretText = Field("redis://127.0.0.1:6379", validate_default=True, examples=["unix:///run/redis/redis.sock"])
+    """redis://[USER@]HOST[:PORT], rediss:// for TLS, or unix:///PATH. The user needs +info, +config|get, +sync, +psync
+    and +replconf.
+    """
+    password_file: SecretFile | None = Field(None, examples=["/etc/keepwatch/redis.password"])
+    """File whose first line is the password."""
+    method: Literal["rdb", "aof"] = "rdb"
+    """`rdb` works from anywhere and loads into any newer server. `aof` copies the append-only files of Redis 7 from
+    this machine's disk, without a fork of the server.
+    """
+    aof_folder: AbsolutePath | None = Field(None, examples=["/var/lib/redis/appendonlydir"])
+    """Where they lie; the server is asked when left out."""
+    ca_file: AbsolutePath | None = Field(None, examples=["/etc/ssl/redis-ca.pem"])
+    """Certificate of the authority that vouches for the server; the machine's own authorities when left out."""
+
+    @property
+    def subject(self) -> str:
+        """What it is; the URL may hold a password."""
+        return f"Redis, {self.method}"
+
+    @model_validator(mode="after")
+    def _a_url_that_is_understood(self) -> Self:
+        url = urlsplit(self.url.get_secret_value())
+        if url.scheme not in ("redis", "rediss", "unix") or not (url.path if url.scheme == "unix" else url.hostname):
+            raise ValueError("url must be redis://HOST, rediss://HOST or unix:///PATH")
+        return self

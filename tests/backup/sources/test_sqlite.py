@@ -12,14 +12,12 @@ import pytest
 from backup.applications.base import LATEST, RecoveryTarget
 from backup.applications.manifest import differences
 from backup.applications.sqlite import SqliteApplication, SqliteRunning
-from backup.archiver import BackupReport, backup
 from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.repository import Repository
-from backup.restore_plan import plan_restore
-from backup.restorer import execute_restore
 from backup.sources.sqlite import SqliteSource
 from backup.storage.base import FileKind
 from tests.backup.repositories import FakeClock
+from tests.backup.sources.saving import bring_back, save
 
 TOTAL = 1000
 
@@ -75,17 +73,6 @@ def source(path: Path, tmp_path: Path, clock: FakeClock, **more: object) -> Sqli
     return SqliteSource("ledger", clock, path, tmp_path / "work", **more)  # type: ignore[arg-type]
 
 
-def save(repository: Repository, made: SqliteSource) -> BackupReport:
-    return backup(repository, made, job="ledger", host="erp-1", clock=repository.clock, workers=0)
-
-
-def bring_back(repository: Repository, report: BackupReport, target: Path) -> Path:
-    repository.load_index()
-    plan = plan_restore(repository, repository.load_snapshot(report.snapshot_id), target)
-    assert execute_restore(plan, repository, workers=0).problems == ()
-    return target / "ledger"
-
-
 @contextmanager
 def running(folder: Path, tmp_path: Path) -> Iterator[SqliteRunning]:
     with SqliteApplication().start(folder, workspace=tmp_path / "scratch", timeout_seconds=30) as found:
@@ -101,9 +88,9 @@ def test_one_moment_comes_back_though_others_write(
         while written() < 20:
             pass
         before = written()
-        report = save(repository, source(path, tmp_path, clock, newest=("invoice.created_at",)))
+        report = save(repository, source(path, tmp_path, clock, newest=("invoice.created_at",)), "ledger")
     assert not list((tmp_path / "work").iterdir()), "the copy is gone"
-    folder = bring_back(repository, report, tmp_path / "back")
+    folder = bring_back(repository, report, tmp_path / "back", "ledger")
     assert {item.name for item in folder.iterdir()} == {"manifest.json", "ledger.db"}
     with running(folder, tmp_path) as found:
         assert found.integrity() == []
@@ -143,12 +130,12 @@ def test_a_copy_that_is_started_over_too_often_is_taken_in_one_go(tmp_path: Path
 
 def test_only_changed_pages_are_stored_again(repository: Repository, clock: FakeClock, tmp_path: Path) -> None:
     path = make(tmp_path / "ledger.db", rows=10_000)
-    first = save(repository, source(path, tmp_path, clock))
+    first = save(repository, source(path, tmp_path, clock), "ledger")
     assert first.bytes_added > 5_000_000
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE invoice SET note = 'paid' WHERE number = 'INV-005000'")
     clock.advance(hours=1)
-    assert save(repository, source(path, tmp_path, clock)).bytes_added < 3 * 65_536
+    assert save(repository, source(path, tmp_path, clock), "ledger").bytes_added < 3 * 65_536
 
 
 def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path, clock: FakeClock) -> None:
@@ -164,7 +151,7 @@ def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path,
 
 def refused(repository: Repository, made: SqliteSource, match: str) -> None:
     with pytest.raises(SourceError, match=match):
-        save(repository, made)
+        save(repository, made, "ledger")
     assert not list(repository.storage.list(FileKind.SNAPSHOT))
 
 
@@ -202,7 +189,7 @@ def test_a_column_that_is_not_there_fails_the_run(
 @pytest.fixture
 def restored(repository: Repository, clock: FakeClock, tmp_path: Path) -> Path:
     made = source(make(tmp_path / "ledger.db"), tmp_path, clock, newest=("invoice.created_at",))
-    return bring_back(repository, save(repository, made), tmp_path / "back")
+    return bring_back(repository, save(repository, made, "ledger"), tmp_path / "back", "ledger")
 
 
 @pytest.mark.parametrize(
