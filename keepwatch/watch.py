@@ -74,7 +74,7 @@ class Watch:
         self.pool = CheckPool(clock)
         self._alertmanagers = _alertmanagers(settings, clock())
         self._engine = AlertEngine(
-            self._store, _policies(settings), settings.notify, host=settings.daemon.host, now=clock(),
+            self._store, policies_of(settings), settings.notify, host=settings.daemon.host, now=clock(),
             evidence=self._evidence, surroundings=self._surroundings(),
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
@@ -86,7 +86,7 @@ class Watch:
         self._settings = settings
         if self._alertmanagers is None or self._alertmanagers.settings != settings.alertmanager:
             self._alertmanagers = _alertmanagers(settings, now)
-        self._engine.reconfigure(_policies(settings), settings.notify, now, self._surroundings())
+        self._engine.reconfigure(policies_of(settings), settings.notify, now, self._surroundings())
         self._delivery.notifiers = _notifiers(settings)
         self._configure_pool()
 
@@ -249,7 +249,8 @@ class Watch:
                 )  # fmt: skip
 
 
-def _policies(settings: Settings) -> dict[str, Policy]:
+def policies_of(settings: Settings) -> dict[str, Policy]:
+    """Return the policies of all checks, configured and our own, by name."""
     own = bridge.policies(settings.jobs, settings.repositories)
     return own | {check.name: policy_of(check) for check in settings.checks}
 

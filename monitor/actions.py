@@ -76,7 +76,7 @@ class Actions:
 
     def __init__(self, store: MonitorStore, now: datetime, *, timeout_seconds: float = 600.0) -> None:
         """A command that runs longer than the timeout is killed with all its children. Raises MonitorStoreError."""
-        self._database = store.database
+        self._store, self._database = store, store.database
         self._timeout_seconds = timeout_seconds
         self._running: list[_Running] = []
         with self._database.write() as connection:
@@ -95,17 +95,8 @@ class Actions:
         return sum(self._start(row, now) for row in requested)
 
     def log(self, limit: int = 100) -> list[ActionEntry]:
-        """Return requests, newest first."""
-        with self._database.read() as connection:
-            rows = connection.execute("SELECT * FROM actions ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
-        return [
-            ActionEntry(
-                row["id"], row["alert_id"], row["check_name"], row["entity"], row["command"],
-                from_text(row["requested_at"]), from_text_or_none(row["started_at"]),
-                from_text_or_none(row["ended_at"]), row["outcome"], row["exit_code"], row["output"],
-            )
-            for row in rows
-        ]  # fmt: skip
+        """Return requests, newest first. Raises MonitorStoreError."""
+        return action_log(self._store, limit)
 
     def close(self, now: datetime) -> None:
         """End what still runs, and record that."""
@@ -173,6 +164,20 @@ class Actions:
             )
         running.pipe.close()
         log.info("action over", extra={"check": running.check, "outcome": running.outcome, "exit_code": code})
+
+
+def action_log(store: MonitorStore, limit: int = 100) -> list[ActionEntry]:
+    """Return requests, newest first. Raises MonitorStoreError."""
+    with store.database.read() as connection:
+        rows = connection.execute("SELECT * FROM actions ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+    return [
+        ActionEntry(
+            row["id"], row["alert_id"], row["check_name"], row["entity"], row["command"],
+            from_text(row["requested_at"]), from_text_or_none(row["started_at"]),
+            from_text_or_none(row["ended_at"]), row["outcome"], row["exit_code"], row["output"],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def _refusal(connection: sqlite3.Connection, row: sqlite3.Row, now: datetime) -> str | None:

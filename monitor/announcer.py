@@ -86,6 +86,10 @@ class Announcer:
         if self._channels_changed:
             self._outbox.keep_channels({channel.name for channel in self._channels})
             self._channels_changed = False
+        self.read(now)
+
+    def read(self, now: datetime) -> None:
+        """Do the same and write nothing: what a bystander may do."""
         # What the engine and the history write changes nothing here, and comes every second.
         revision = self._store.database.revision(about="announcements")
         if revision != self._revision:

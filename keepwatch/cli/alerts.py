@@ -4,18 +4,21 @@ They write and read monitor.db; a running daemon sees it at its next tick, and i
 """
 
 import getpass
-from datetime import timedelta
+from datetime import tzinfo
 from typing import Annotated
 
 import typer
 
-from config.units import format_duration, parse_duration
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from config.units import format_duration
+from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
 from keepwatch.cli.output import ago, moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
+from monitor.actions import ActionEntry, action_log
+from monitor.alerting import Alert
 from monitor.matching import Matcher
 from monitor.store import MonitorStore, NoSuchAlert
+from monitor.suppress import Acknowledgement
 
 AuthorOption = Annotated[str, typer.Option("--author", help="Who you are.", default_factory=getpass.getuser)]
 CommentOption = Annotated[str, typer.Option("--comment", "-c", help="Why.")]
@@ -31,25 +34,21 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__, epilog=exit_status(example))(command)
 
 
-def duration(text: str) -> timedelta:
-    """Read a duration option. Raises UsageError."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise UsageError(f"'{text}' is {error}") from None
-
-
 def alerts(
     log: Annotated[bool, typer.Option("--log", help="The latest changes instead of what stands now.")] = False,
+    actions: Annotated[bool, typer.Option("--actions", help="The commands that alerts asked for instead.")] = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
-    """List the alerts: firing, pending, and those resolved within the last day."""
+    """List the alerts: firing, pending, and those resolved within the last day; or what they had run."""
     setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
     store = MonitorStore(setup.state.monitor_db)
     try:
+        if actions:
+            _list_actions(action_log(store, limit=200), zone, as_json=as_json)
+            return
         if log:
             entries = store.log(limit=200)
             if as_json:
@@ -69,7 +68,7 @@ def alerts(
         table = []
         for alert in found:
             owner = owners.get(alert.id)
-            who = f"acknowledged by {owner.author}" if owner and owner.covers(alert, now()) else ""
+            who = _owner(alert, owner) if owner else ""
             since = ago(alert.since, now())
             table.append((alert.id, alert.state, alert.severity.label, alert.title, since, alert.message, who))
         print_table(("id", "state", "severity", "alert", "since", "message", ""), table, empty="no alerts")
@@ -77,11 +76,35 @@ def alerts(
         store.close()
 
 
+def _owner(alert: Alert, owner: Acknowledgement) -> str:
+    if owner.baseline is not None:
+        return f"{owner.author} accepts {owner.reading} at {owner.baseline:g}"
+    return f"acknowledged by {owner.author}" if owner.covers(alert, now()) else ""
+
+
+def _list_actions(entries: list[ActionEntry], zone: tzinfo, *, as_json: bool) -> None:
+    if as_json:
+        print_json(entries)
+        return
+    rows = []
+    for e in entries:
+        lasted = format_duration(e.ended_at - e.started_at) if e.ended_at and e.started_at else ""
+        said = e.output.strip().rpartition("\n")[2]
+        code = "" if e.exit_code is None else e.exit_code
+        about = f"{e.check} {e.entity}".strip()
+        rows.append((moment(e.requested_at, zone), e.alert_id, about, e.command, e.outcome, code, lasted, said))
+    columns = ("at", "id", "check", "command", "outcome", "exit", "took", "said")
+    print_table(columns, rows, empty="no alert ran anything")
+
+
 def ack(
     alert: Annotated[str, typer.Argument(help="Its id or the beginning of it, or its name.")],
     author: AuthorOption,
     comment: CommentOption = "",
     lasting: Annotated[str | None, typer.Option("--for", help="For how long; until it is over by default.")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Accept its value for good; tell only when it gets worse than that.")
+    ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the acknowledgement back.")] = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
@@ -94,12 +117,15 @@ def ack(
             note("taken back" if store.unacknowledge(alert, now()) else "it was not acknowledged")
             return
         expires_at = now() + duration(lasting) if lasting else None
-        made = store.acknowledge(alert, author, comment, now(), expires_at)
+        made = store.acknowledge(alert, author, comment, now(), expires_at, as_baseline=baseline)
     except NoSuchAlert as error:
         raise UsageError(str(error), hint=error.hint) from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     finally:
         store.close()
-    print(f"{made.alert_id} is {author}'s")
+    accepted = "" if made.baseline is None else f", who accepts {made.reading} up to {made.baseline:g}"
+    print(f"{made.alert_id} is {author}'s{accepted}")
 
 
 def silence(

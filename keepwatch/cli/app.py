@@ -20,6 +20,7 @@ COMMANDS = {
     "daemon_command": ("run",),
     "status": ("status", "check"),
     "alerts": ("alerts", "ack", "silence"),
+    "tracing": ("why", "replay"),
     "agreement": ("agree",),
     "backups": ("backup",),
     "pausing": ("pause", "resume"),
@@ -31,6 +32,7 @@ COMMANDS = {
     "copies": ("copy",),
     "keys": ("key",),
     "reports": ("report",),
+    "diagnosis": ("diagnose",),
     "configure": ("config",),
 }
 """Module below keepwatch.cli -> the commands it registers, in the order of the help.

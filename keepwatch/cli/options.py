@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from config.jobs import RepositorySettings
 from config.loading import find_config, load
 from config.settings import Settings
+from config.units import parse_duration
 from keepwatch.errors import UsageError
 from keepwatch.state import StateDirectory
 
@@ -82,6 +84,14 @@ class Setup:
         if not known:
             raise UsageError("no job is configured", hint="add a [jobs.NAME] section, as `keepwatch config init` shows")
         return list(names) if names else known
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration option. Raises UsageError."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is {error}") from None
 
 
 def exit_status(example: str, codes: str = "0 done; 1 failed; 2 usage or configuration") -> str:

@@ -9,9 +9,9 @@ import typer
 
 from backup.catalog import Catalog
 from backup.pauses import Pause, Pauses
-from keepwatch.cli.alerts import AuthorOption, CommentOption, duration
+from keepwatch.cli.alerts import AuthorOption, CommentOption
 from keepwatch.cli.backups import JobsArgument
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
 from keepwatch.cli.output import moment, note, print_json
 from keepwatch.clock import now
 
