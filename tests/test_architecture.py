@@ -40,6 +40,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",
     "monitor/probes/program.py": "operators' plugins, systemctl and journalctl are programs",
     "monitor/probes/file_systems.py": "a dead mount can hold a child for ever, but not a thread of the daemon",
+    "keepwatch/diagnose/versions.py": "asks tools for their versions, and apt what waits, on a person's request only",
     "keepwatch/hooks.py": "hooks of a job are the operator's programs",
     "monitor/actions.py": "on_critical runs the operator's program",
     "monitor/node/units.py": "systemd is asked by its own program: no D-Bus library for two families of metrics",

@@ -14,6 +14,7 @@ from keepwatch.cli.output import ago, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.duties import duties_of
 from keepwatch.errors import UsageError
+from keepwatch.plans.shelf import Shelf
 from keepwatch.view import AlertView, CheckView, View
 from keepwatch.viewing import Viewer, WatchPart, read_backups
 from monitor.build import build_checks
@@ -40,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> int:
     """Show checks, alerts and jobs against their RPO and RTO, as last recorded."""
     setup = Setup(config, state_dir)
-    view = _recorded_view(setup)
+    view = recorded_view(setup)
     runs = setup.state.is_locked("daemon")
     if as_json:
         print_json({"daemon_running": runs, "view": view})
@@ -52,7 +53,8 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: 
     return 1 if firing or not runs else 0
 
 
-def _recorded_view(setup: Setup) -> View:
+def recorded_view(setup: Setup) -> View:
+    """Return what the daemon would show, from what it last recorded."""
     settings = setup.settings
     store = MonitorStore(setup.state.monitor_db)
     try:
@@ -77,7 +79,9 @@ def _recorded_view(setup: Setup) -> View:
         duties = tuple(duties_of(settings, now(), settings.daemon.zone))
         backups = read_backups(catalog, settings, duties, catalog.standings(), {})
     viewer = Viewer(settings, now(), now)
-    viewer.put(watch=watch, backups=backups)
+    firing = [(a.check, f"{a.check} {a.entity}".strip()) for a in watch.alerts if a.state in ("firing", "recovering")]
+    plans = Shelf(settings, setup.state.plan_log).part(now(), firing)
+    viewer.put(watch=watch, backups=backups, plans=plans)
     return viewer.view()
 
 
