@@ -237,5 +237,5 @@ def _failure(doing: str, path: str, error: OSError) -> StorageError:
         hint = "if the whole folder is gone, is the disk mounted?"
         return FileMissing(f"could not {doing} {path}: no such file", hint=hint)
     permanent = error.errno in _PERMANENT
-    hint = "run as the owner of the repository, or mount it writable" if permanent else ""
+    hint = "run as the owner of the repository, or mount it writable; to read only, --no-lock" if permanent else ""
     return StorageError(f"could not {doing} {path}: {reason.lower()}", permanent=permanent, hint=hint)

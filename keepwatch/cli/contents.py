@@ -1,4 +1,4 @@
-"""Commands on what snapshots hold: ls, find, diff, dump. They read and change nothing but a lock.
+"""Commands on what snapshots hold: ls, find, diff, dump. They read, and write nothing but a lock.
 
 They work on any restic repository, configured or given by ``--repository-url`` and ``--password-file``; a snapshot may
 be written ``SNAPSHOT:SUBFOLDER`` as restic has it.
@@ -33,7 +33,7 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import complain, note, print_json
-from keepwatch.cli.repository import LOCK_WAIT, open_chosen, zone_of
+from keepwatch.cli.repository import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 
@@ -56,10 +56,13 @@ def register(app: typer.Typer) -> None:
 
 
 @contextmanager
-def reading(opened: Repository) -> Iterator[Repository]:
-    """Hold a lock and have the index loaded while a repository is read."""
-    with opened.lock(retry_for=LOCK_WAIT):
+def reading(opened: Repository, *, no_lock: bool) -> Iterator[Repository]:
+    """Hold a lock, unless told not to, and have the index loaded while a repository is read."""
+    if no_lock:
         opened.load_index()
+        yield opened
+        return
+    with opened.lock(retry_for=LOCK_WAIT, load_index=True):
         yield opened
 
 
@@ -82,12 +85,13 @@ def ls(
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
+    no_lock: NoLockOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
     """List the files of a snapshot."""
     setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file)) as opened:
+    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
         chosen, folder = choose(opened, snapshot, job)
         entries = walk(opened, chosen, below=f"{folder}/{path}")
         if as_json:
@@ -117,6 +121,7 @@ def find(
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
+    no_lock: NoLockOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
@@ -130,7 +135,7 @@ def find(
         tuple(make(pattern, ignore_case=ignore_case) for pattern in patterns or ()),
         _moment(newer, zone), _moment(older, zone), _size(larger), _size(smaller), frozenset(kind or ()),
     )  # fmt: skip
-    with reading(open_chosen(setup, repository, repository_url, password_file)) as opened:
+    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
         if snapshot:
             chosen = [choose(opened, reference, job)[0] for reference in snapshot]
         else:
@@ -208,12 +213,13 @@ def diff(
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
+    no_lock: NoLockOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> None:
     """Compare two snapshots: + added, - removed, M content, U metadata, T type, ? content under unchanged times."""
     setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file)) as opened:
+    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
         found = compare(opened, _place(opened, old, "", job), _place(opened, new, "", job), metadata=metadata)
     if as_json:
         print_json(found)
@@ -238,13 +244,14 @@ def dump(
     repository: RepositoryOption = None,
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
+    no_lock: NoLockOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
     """Write a file, or a folder as a tar archive, to standard output."""
     output = sys.stdout.buffer
     setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file)) as opened:
+    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
         place = _place(opened, snapshot, path, job)
         if place.tree is None:
             report = dump_file(opened, place, output.write)

@@ -3,6 +3,7 @@
 They work on any restic repository, configured or given by ``--repository-url`` and ``--password-file``.
 """
 
+from contextlib import nullcontext
 from datetime import UTC, timedelta, tzinfo
 from typing import Annotated
 
@@ -38,6 +39,9 @@ from keepwatch.verifying import Portion, verify_and_remember
 _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repository; 11 locked; 12 wrong password"
 InSpiteOption = Annotated[
     bool, typer.Option("--in-spite-of-guard", help="Even while a suspicious snapshot waits for agreement.")
+]
+NoLockOption = Annotated[
+    bool, typer.Option("--no-lock", help="Write no lock, as on read-only media; nobody may prune meanwhile.")
 ]
 LOCK_WAIT = timedelta(minutes=1)
 """How long a command waits for somebody else's lock."""
@@ -105,6 +109,7 @@ def verify(
     repository: RepositoryOption = None,
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
+    no_lock: NoLockOption = False,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
@@ -115,7 +120,7 @@ def verify(
     """
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
-    with opened.lock(exclusive=True, retry_for=LOCK_WAIT):
+    with nullcontext() if no_lock else opened.lock(exclusive=True, retry_for=LOCK_WAIT):
         if repository_url:
             if read_some:
                 raise UsageError("--read-some needs to remember what was read", hint="use --read-data with a URL")

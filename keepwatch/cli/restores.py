@@ -28,7 +28,7 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import ProgressPrinter, complain, print_json
-from keepwatch.cli.repository import open_chosen
+from keepwatch.cli.repository import NoLockOption, open_chosen
 from keepwatch.orders import Progress
 
 _CODES = (
@@ -63,6 +63,7 @@ def restore(
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
+    no_lock: NoLockOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
@@ -72,7 +73,7 @@ def restore(
     --overwrite if-changed what is complete is not even read.
     """
     setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file)) as opened:
+    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
         chosen, subfolder = choose(opened, snapshot, job)
         plan = plan_restore(
             opened, chosen, target, include=include or (), exclude=exclude or (), subfolder=subfolder,

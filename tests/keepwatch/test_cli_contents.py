@@ -4,13 +4,16 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from backup.pack import BlobKind, blob_id
 from backup.repository import Repository
+from backup.storage import open as open_module
+from backup.storage.base import Buffer, FileKind
 from backup.storage.local import LocalStorage
 from backup.tree import Node
 from keepwatch.cli.app import run
@@ -236,3 +239,32 @@ def test_a_wrong_password_and_a_missing_repository_have_their_own_exit_status(
         assert run([*verb, *where[:2], "--password-file", str(tmp_path / "wrong")]) == 12
         assert run([*verb, "--repository-url", str(tmp_path / "none"), *where[2:]]) == 10
     capsys.readouterr()
+
+
+# ---- media that cannot be written to
+
+
+class Spied(LocalStorage):
+    """Tells what was put."""
+
+    put_kinds: ClassVar[list[FileKind]] = []
+
+    def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
+        self.put_kinds.append(kind)
+        super().put(kind, name, content)
+
+
+@pytest.mark.parametrize(
+    "command", [["ls", "latest"], ["find", "a.conf"], ["verify"], ["dump", "latest", "/z"], ["restore", "latest"]]
+)
+def test_reading_without_a_lock_writes_nothing(
+    capsys: Capture, where: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr(open_module, "LocalStorage", Spied)
+    target = ["--target", str(tmp_path / "back")] if command[0] == "restore" else []
+    Spied.put_kinds.clear()
+    said(capsys, [*command, *target, *where])
+    assert set(Spied.put_kinds) == {FileKind.LOCK}
+    Spied.put_kinds.clear()
+    said(capsys, [*command, *target, *where, "--no-lock"])
+    assert Spied.put_kinds == []
