@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -36,6 +37,27 @@ class _Run:
     started: float | None = None
     given_up: bool = False
     results: list[Result] = field(default_factory=list)
+
+
+class Lags:
+    """How late runs began: counts by bound, for percentiles over any time between two scrapes."""
+
+    BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0, float("inf"))
+    """Seconds."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(self.BOUNDS)
+        self.seconds = 0.0
+        """All of them together."""
+
+    def observe(self, seconds: float) -> None:
+        """Count a run that began so late."""
+        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def cumulative(self) -> tuple[tuple[float, int], ...]:
+        """Return how many runs began at most so late."""
+        return tuple(zip(self.BOUNDS, itertools.accumulate(self._counts), strict=True))
 
 
 class CheckPool:
@@ -64,6 +86,7 @@ class CheckPool:
         """Seats written off that have not come back."""
         self.lag_seconds = 0.0
         """The longest that a check of the last round waited past its time."""
+        self.lags = Lags()
 
     def configure(self, checks: Iterable[Check], statuses: Mapping[str, Mapping[str, Status]] | None = None) -> None:
         """Run these checks from now on, each at once and then in its rhythm. Runs under way end on their own.
@@ -130,7 +153,9 @@ class CheckPool:
         while not self._done.empty():
             run = self._done.get()
             self._running.pop(run.check.name, None)
-            lags.append((run.started or run.planned) - run.planned)
+            lag = (run.started or run.planned) - run.planned
+            lags.append(lag)
+            self.lags.observe(lag)
             if run.given_up:
                 self.stuck -= 1
                 log.warning("stuck check returned", extra={"check": run.check.name})

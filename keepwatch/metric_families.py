@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from keepwatch.view import CheckView, DutyView, JobView, PlanView, RepositoryView, RunView, View
 from monitor.exposition import Kind as FamilyKind
-from monitor.exposition import family, label_text
+from monitor.exposition import family, histogram, label_text
 from monitor.suppress import Kind
 
 BACKUP_KINDS = ("full", "incremental")
@@ -96,6 +96,8 @@ def daemon_families(view: View) -> Iterator[str]:
     """The program itself: version, settings, loop, what it owes."""
     yield gauge("keepwatch_build_info", "Version of the program; always 1.", ("version",), [([view.version], 1)])
     yield from _columns([view], (), lambda _: (), _DAEMON)
+    said = "How late checks began, of all since the daemon's start."
+    yield histogram("keepwatch_check_start_lag_seconds", said, view.lags, view.lag_seconds_sum)
 
 
 _CHECKS: tuple[Column[CheckView], ...] = (

@@ -338,6 +338,10 @@ class View:
     config_problem: str | None = None
     scheduler_lag_seconds: float = 0.0
     """How late the latest check started."""
+    lags: tuple[tuple[float, int], ...] = ()
+    """How many checks, since the daemon's start, began at most so many seconds late; the last bound is infinite."""
+    lag_seconds_sum: float = 0.0
+    """All their lateness together."""
     outbox_pending: int = 0
     outbox_oldest_at: datetime | None = None
     notifications: tuple[tuple[str, int, int], ...] = ()

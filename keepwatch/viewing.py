@@ -47,6 +47,8 @@ class WatchPart:
     alerts: tuple[AlertView, ...] = ()
     silences: tuple[tuple[int, str, str, str, datetime], ...] = ()
     scheduler_lag_seconds: float = 0.0
+    lags: tuple[tuple[float, int], ...] = ()
+    lag_seconds_sum: float = 0.0
     outbox_pending: int = 0
     outbox_oldest_at: datetime | None = None
     notifications: tuple[tuple[str, int, int], ...] = ()
@@ -200,6 +202,8 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
         config_reload_ok=ingredients.config_problem is None,
         config_problem=ingredients.config_problem,
         scheduler_lag_seconds=watch.scheduler_lag_seconds,
+        lags=watch.lags,
+        lag_seconds_sum=watch.lag_seconds_sum,
         outbox_pending=watch.outbox_pending,
         outbox_oldest_at=watch.outbox_oldest_at,
         notifications=watch.notifications,

@@ -7,7 +7,7 @@ samples: a heading alone says nothing.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -27,6 +27,15 @@ def family(name: str, kind: Kind, documentation: str, samples: Iterable[Sample])
     if not lines:
         return ""
     return f"# HELP {name} {documentation}\n# TYPE {name} {kind}\n{''.join(lines)}"
+
+
+def histogram(name: str, documentation: str, counts: Sequence[tuple[float, int]], total: float) -> str:
+    """Write a histogram without labels: how many observations were at most each bound, the last of them infinite."""
+    if not counts:
+        return ""
+    lines = [f'{name}_bucket{{le="{number(bound)}"}} {count}\n' for bound, count in counts]
+    lines += [f"{name}_sum {number(total)}\n", f"{name}_count {counts[-1][1]}\n"]
+    return f"# HELP {name} {documentation}\n# TYPE {name} histogram\n{''.join(lines)}"
 
 
 def number(value: float) -> str:

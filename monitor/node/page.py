@@ -41,7 +41,7 @@ _STATELESS: tuple[tuple[str, Callable[[Machine], Iterable[str]]], ...] = (
 
 
 class NodePage:
-    """The bytes of /metrics/node. Safe to call from any thread; may take as long as a mount that does not answer."""
+    """The bytes of /metrics/node. Safe to call from any thread; a mount that hangs costs a moment now and then."""
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ ALWAYS = [
     "keepwatch_notifications_failed_total",
     "keepwatch_outbox_pending",
     "keepwatch_scheduler_lag_seconds",
+    "keepwatch_check_start_lag_seconds_bucket",
     "keepwatch_heartbeat_last_success_timestamp_seconds",
     "keepwatch_backup_last_success_timestamp_seconds",
     "keepwatch_backup_last_attempt_timestamp_seconds",

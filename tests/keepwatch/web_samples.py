@@ -147,7 +147,9 @@ def healthy() -> View:
                                ago(hours=20),
                                             2 * 86_400, 33, 0),), configured_at=ago(days=34)),
         ),
-        config_reloaded_at=ago(days=2), scheduler_lag_seconds=0.004, notifications=(("ops", 12, 1), ("phone", 3, 0)),
+        config_reloaded_at=ago(days=2), scheduler_lag_seconds=0.004,
+        lags=((0.01, 7), (float("inf"), 9)), lag_seconds_sum=0.5,
+        notifications=(("ops", 12, 1), ("phone", 3, 0)),
         heartbeat_success_at=ago(seconds=40),
     )
 
