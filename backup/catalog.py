@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from backup import pack_memory, pauses, suspicions
+from backup.drills.levels import WHOLE
 from backup.errors import BackupError
 
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
-_WHOLE = "('restore', 'application', 'point-in-time')"  # drills that had all of a snapshot back
+_WHOLE = f"({', '.join(repr(level.value) for level in WHOLE)})"
 _SUCCESS = "('succeeded', 'partial', 'passed')"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (

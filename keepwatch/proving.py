@@ -12,7 +12,8 @@ from backup.applications.open import open_applications
 from backup.catalog import DrillRow
 from backup.drills.assertions import Assertion
 from backup.drills.drill import run_drill
-from backup.drills.report import RANDOM_MOMENT, DrillReport, DrillWishes, Level, Verdict
+from backup.drills.levels import Level
+from backup.drills.report import RANDOM_MOMENT, DrillReport, DrillWishes, Verdict
 from backup.errors import Interrupted
 from backup.journal import Journal
 from backup.pack_memory import PackMemory

@@ -24,18 +24,9 @@ from pathlib import Path
 from backup.applications.base import LATEST, RecoveryTarget
 from backup.drills.bringing_up import Outcome, bring_up, run_commands
 from backup.drills.comparison import Compared, compare_restored
+from backup.drills.levels import RUNS_APPLICATION, WHOLE, Level
 from backup.drills.planting import Planting
-from backup.drills.report import (
-    RANDOM_MOMENT,
-    RUNS_APPLICATION,
-    WHOLE,
-    DrillProgress,
-    DrillReport,
-    DrillWishes,
-    Level,
-    Verdict,
-    describe_target,
-)
+from backup.drills.report import RANDOM_MOMENT, DrillProgress, DrillReport, DrillWishes, Verdict, describe_target
 from backup.drills.sampling import choose_moment, choose_snapshot, sample
 from backup.drills.staleness import unchanged_since
 from backup.errors import BackupError, Interrupted, RepositoryLocked, RestoreError, StorageError

@@ -9,6 +9,7 @@ from pathlib import Path
 from backup.applications.base import LATEST, Application, RecoveryTarget
 from backup.drills.assertions import Assertion
 from backup.drills.comparison import Compared
+from backup.drills.levels import Level
 from backup.proofs import PackProof
 from backup.sources.base import Problem
 from backup.verify import Choose
@@ -23,26 +24,6 @@ class Verdict(StrEnum):
     """Nobody can say. Never counts as passed."""
 
 
-class Level(StrEnum):
-    """How far a drill goes; each later one proves more."""
-
-    METADATA = "metadata"
-    """The snapshot opens, every tree reads, and each file's blobs are there and add up to it."""
-    READ = "read"
-    """Besides, packs are read and every byte in them is proven."""
-    SAMPLE = "sample"
-    """A seeded sample of the files is restored and compared, also with the live source."""
-    RESTORE = "restore"
-    """Everything is restored under the clock, and every byte and field compared."""
-    APPLICATION = "application"
-    """Besides, the application runs on it, and answers as it did when it was saved."""
-    POINT_IN_TIME = "point-in-time"
-    """The same, replayed to a moment after the snapshot."""
-
-
-WHOLE = (Level.RESTORE, Level.APPLICATION, Level.POINT_IN_TIME)
-"""Levels at which all of a snapshot came back: only they prove one, and measure how long it takes."""
-RUNS_APPLICATION = (Level.APPLICATION, Level.POINT_IN_TIME)
 
 RANDOM_MOMENT = "random"
 

@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 
 from backup.drills.drill import run_drill
 from backup.drills.faults import PLANTS
-from backup.drills.report import RANDOM_MOMENT, RUNS_APPLICATION, DrillWishes, Level
+from backup.drills.levels import RUNS_APPLICATION, Level
+from backup.drills.report import RANDOM_MOMENT, DrillWishes
 from backup.journal import Journal
 from backup.storage.open import open_storage
 from config.secrets import read_secret_file

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntEnum
 
+from backup.drills.levels import WHOLE
 from config.units import format_duration
 from keepwatch.view import AlertView, CheckView, DrillView, JobView, View
 from keepwatch.web.human import span
@@ -86,6 +87,10 @@ class Meter:
     share: float | None
     text: str
     word: str
+
+
+_PARTLY = {"metadata": "structure whole, not restored", "read": "read, not restored", "sample": "only sampled"}
+"""What a drill has shown that did not have everything back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +173,11 @@ def tally(checks: Sequence[CheckView]) -> list[tuple[Tone, int, str]]:
 def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
     """Weigh one job's last drill, its age, and its two objectives. ``drills``: the latest of all jobs, newest first."""
     duties = [d for d in job.duties if d.kind == "drill"]
-    passed = next((d for d in drills if d.job == job.name and d.verdict == "PASSED"), None)
-    if passed is None and job.last_drill is not None and job.last_drill.verdict == "PASSED":
-        passed = job.last_drill
-    proven = [d.last_success_at for d in duties if d.last_success_at] + ([passed.ended_at] if passed else [])
-    proven_at = max(proven, default=None)
+    candidates = [*drills, *([job.last_drill] if job.last_drill else [])]
+    passed = next((d for d in candidates if d.job == job.name and _had_all_back(d)), None)
+    whole = job.last_drill is None or job.last_drill.level in WHOLE
+    earlier = [d.last_success_at for d in duties if d.last_success_at] if whole else []  # may have left the list
+    proven_at = max([*earlier, *([passed.ended_at] if passed else [])], default=None)
     rto = _meter(passed.rto_seconds if passed else None, job.rto_seconds, "not measured yet", "too slow")
     newest = job.newest_snapshot
     age = (now - newest.taken_at).total_seconds() if newest else None
@@ -185,6 +190,10 @@ def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
     return Proof(job.name, tone, word, proven_at, rto, rpo)
 
 
+def _had_all_back(drill: DrillView) -> bool:
+    return drill.verdict == "PASSED" and drill.level in WHOLE
+
+
 def _proof_word(job: JobView, proven_at: datetime | None, max_age: float | None, now: datetime) -> tuple[Tone, str]:
     last = job.last_drill
     if last is not None and last.verdict == "FAILED":
@@ -193,7 +202,8 @@ def _proof_word(job: JobView, proven_at: datetime | None, max_age: float | None,
         return Tone.UNKNOWN, "no snapshot yet"
     if proven_at is None:
         if last is not None:
-            return Tone.UNKNOWN, "drill inconclusive"
+            partly = _PARTLY.get(last.level, last.level)
+            return Tone.UNKNOWN, partly if last.verdict == "PASSED" else "drill inconclusive"
         return (Tone.UNKNOWN, "not drilled yet") if max_age is not None else (Tone.WARNING, "no drill set up")
     if max_age and (now - proven_at).total_seconds() > max_age:
         return Tone.WARNING, "proof too old"

@@ -11,7 +11,8 @@ from backup.applications.sqlite import SqliteApplication
 from backup.archiver import backup
 from backup.drills.assertions import Assertion
 from backup.drills.drill import run_drill
-from backup.drills.report import DrillReport, DrillWishes, Level, Verdict
+from backup.drills.levels import Level
+from backup.drills.report import DrillReport, DrillWishes, Verdict
 from backup.repository import Repository
 from backup.sources.sqlite import SqliteSource
 from backup.storage.local import LocalStorage

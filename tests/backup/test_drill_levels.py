@@ -11,7 +11,8 @@ import pytest
 from backup.archiver import backup
 from backup.drills.assertions import Assertion
 from backup.drills.faults import FLIPPED_BIT, MISSING_PACK, SWAPPED_BLOB
-from backup.drills.report import Level, Verdict
+from backup.drills.levels import Level
+from backup.drills.report import Verdict
 from backup.drills.sampling import choose_moment
 from backup.errors import Interrupted
 from backup.sources.command import CommandSource

@@ -182,3 +182,16 @@ def test_a_duty_is_overdue_by_the_same_rule_as_its_alert(
 )  # fmt: skip
 def test_every_outcome_has_its_look(outcome: str, tone: Tone) -> None:
     assert verdicts.tone_of_outcome(outcome) is tone
+
+
+@pytest.mark.parametrize(
+    ("level", "word"),
+    [("sample", "only sampled"), ("read", "read, not restored"), ("metadata", "structure whole, not restored")],
+)
+def test_a_drill_that_had_not_everything_back_proves_nothing_and_says_what_it_did(level: str, word: str) -> None:
+    job = next(job for job in samples.healthy().jobs if job.last_drill)
+    assert job.last_drill is not None
+    shallow = replace(job, last_drill=replace(job.last_drill, level=level))
+    proof = verdicts.proof_of(shallow, [], NOW)
+    assert (proof.tone, proof.word, proof.proven_at) == (verdicts.Tone.UNKNOWN, word, None)
+    assert verdicts.recoverable([shallow], [proof]).answer == "Not sure"
