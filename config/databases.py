@@ -9,10 +9,8 @@ from config.expansion import SecretText
 from config.model import AbsolutePath, Model, SecretFile
 from config.units import Duration
 
-NewestColumn = Annotated[str, Field(pattern=r"^[^.]+\.[^.]+$")]
-"""``TABLE.COLUMN``."""
-NewestColumnOfDatabase = Annotated[str, Field(pattern=r"^[^.]+\.[^.]+\.[^.]+$")]
-"""``DATABASE.TABLE.COLUMN``."""
+COLUMN_OF_TABLE = r"^[^.]+\.[^.]+$"
+COLUMN_OF_DATABASE = r"^[^.]+\.[^.]+\.[^.]+$"
 
 
 class SqliteSource(Model):
@@ -21,7 +19,7 @@ class SqliteSource(Model):
     type: Literal["sqlite"]
     path: AbsolutePath = Field(examples=["/srv/ledger/ledger.db"])
     """The database file; its write-ahead log is taken into account."""
-    newest: list[NewestColumn] = Field([], examples=[["invoice.created_at"]])
+    newest: list[Annotated[str, Field(pattern=COLUMN_OF_TABLE)]] = Field([], examples=[["invoice.created_at"]])
     """Columns whose greatest value is noted at backup and must be back after a restore, as TABLE.COLUMN."""
     busy_timeout: Duration = Field("30s", validate_default=True)
     """How long to wait for a writer that holds the whole file."""

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from config.checks.base import AT_MOST, WEB_ADDRESS
 from config.checks.snmp import OBJECT_IDENTIFIER
 from config.checks.upkeep import OCTAL_MODE
+from config.databases import COLUMN_OF_DATABASE, COLUMN_OF_TABLE
 from config.documents import Document
 from config.exporting import LISTEN
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
@@ -32,6 +33,8 @@ FORMS: Mapping[str, str] = {
     LISTEN: "must be an address and a port, such as 127.0.0.1:9750",
     WEB_ADDRESS: "must begin with http:// or https://",
     STORAGE_CLASS: "must be one of S3's storage classes in capitals, such as STANDARD_IA",
+    COLUMN_OF_TABLE: "must be TABLE.COLUMN",
+    COLUMN_OF_DATABASE: "must be DATABASE.TABLE.COLUMN",
     FILE_NAME: "must be a file's name of at most 255 characters, without a slash",
     AT_MOST: "must be a number and a duration, such as '1 per 1h'",
     OCTAL_MODE: "must be an octal mode, such as '0640'",

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from config.databases import RedisSource, SqliteSource
 from config.expansion import SecretText
 from config.model import AbsolutePath, Model
 from config.postgres import PostgresSource
@@ -52,4 +53,6 @@ class CommandSource(Model):
         return self.run.split()[0]
 
 
-SourceSettings = Annotated[FilesSource | CommandSource | PostgresSource, Field(discriminator="type")]
+SourceSettings = Annotated[
+    FilesSource | CommandSource | PostgresSource | SqliteSource | RedisSource, Field(discriminator="type")
+]

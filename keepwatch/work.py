@@ -62,7 +62,8 @@ class Work:
 
     def source(self) -> Source:
         """Return what the job backs up; nothing of it is read yet."""
-        return open_source(self.job.source, name=self.order.job, clock=self.clock)
+        workspace = self.state.scratch / f"source-{self.order.job}"
+        return open_source(self.job.source, name=self.order.job, clock=self.clock, workspace=workspace)
 
     def open(self, *, may_create: bool = False) -> Repository:
         """Open the order's repository; make it only where none was ever seen.

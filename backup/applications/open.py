@@ -1,11 +1,21 @@
 """The one table from the settings of a source to the application that runs on its data."""
 
 from backup.applications.base import Application
-from config import sources as settings
+from backup.applications.redis import RedisApplication
+from backup.applications.sqlite import SqliteApplication
+from config import databases, postgres, sources
 
 
-def open_applications(source: settings.SourceSettings, *, name: str) -> dict[str, Application]:
+def open_applications(source: sources.SourceSettings, *, name: str) -> dict[str, Application]:
     """Return folder of the snapshot -> application for a job called ``name``; empty where there is none to run."""
     match source:
+        case postgres.PostgresSource():
+            from backup.applications.postgres import PostgresApplication  # its libraries are for those who need them
+
+            return {f"/{name}": PostgresApplication(name, source)}
+        case databases.SqliteSource():
+            return {f"/{name}": SqliteApplication()}
+        case databases.RedisSource():
+            return {f"/{name}": RedisApplication()}
         case _:
             return {}

@@ -2,24 +2,34 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from backup.sources.base import Source
 from backup.sources.command import CommandSource
 from backup.sources.files import FilesSource
-from config import sources as settings
+from backup.sources.redis import RedisSource
+from backup.sources.sqlite import SqliteSource
+from config import databases, postgres, sources
 
 
-def open_source(source: settings.SourceSettings, *, name: str, clock: Callable[[], datetime]) -> Source:
+def open_source(
+    source: sources.SourceSettings, *, name: str, clock: Callable[[], datetime], workspace: Path
+) -> Source:
     """Return the source that a job's settings describe; nothing is read or started yet.
 
-    ``name`` is the job's: streams lie in a folder of that name.
+    ``name`` is the job's: streams lie in a folder of that name. Below ``workspace`` lies what a source must hold on a
+    disk meanwhile; nobody else may use it, and whatever a run that was killed left there is removed.
     """
     match source:
-        case settings.FilesSource():
+        case sources.FilesSource():
             return FilesSource.from_settings(source)
-        case settings.CommandSource():
+        case sources.CommandSource():
             return CommandSource.from_settings(source, name, clock)
-        case settings.PostgresSource():
+        case postgres.PostgresSource():
             from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
 
             return PostgresSource(name, clock, source)
+        case databases.SqliteSource():
+            return SqliteSource.from_settings(source, name, clock, workspace)
+        case databases.RedisSource():
+            return RedisSource.from_settings(source, name, clock)

@@ -12,7 +12,6 @@ import json
 import os
 import sqlite3
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -24,7 +23,7 @@ from urllib.parse import quote
 from backup.applications import manifest, sqlite_facts
 from backup.applications.manifest import Manifest
 from backup.errors import SourceError
-from backup.sources.streams import PART_BYTES, StreamCapture, StreamSource, file, folder
+from backup.sources.streams import PART_BYTES, StreamCapture, StreamSource, emptied, file, folder
 from config.databases import SqliteSource as SqliteSettings
 from config.units import format_duration
 
@@ -88,9 +87,8 @@ class SqliteSource(StreamSource):
     @contextmanager
     def capture(self) -> Iterator[StreamCapture]:
         """Copy the database, and count what is in the copy. Raises SourceError when either fails."""
-        self.workspace.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(prefix="sqlite-", dir=self.workspace) as place:
-            copy = Path(place) / self.path.name
+        with emptied(self.workspace) as place:
+            copy = place / self.path.name
             try:
                 taken_at = self._copy(copy)
                 counted = sqlite_facts.count(copy, self.newest, taken_at)

@@ -5,13 +5,15 @@ dump that fails half-way is an error in the middle of a file, never a short file
 """
 
 import os
+import shutil
 import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO
 
 from backup.errors import SourceError
@@ -76,6 +78,26 @@ class StreamCapture:
     def walk(self) -> Iterator[Step]:
         """Give every step once."""
         yield from self._steps
+
+
+@contextmanager
+def emptied(workspace: Path) -> Iterator[Path]:
+    """Give an empty folder that only we may enter, and remove it afterwards; what a killed run left there goes first.
+
+    Raises SourceError when that fails.
+    """
+    try:
+        shutil.rmtree(workspace, ignore_errors=True)
+        workspace.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise SourceError(
+            f"could not make the folder {workspace}: {(error.strerror or str(error)).lower()}",
+            hint="look at the rights and the free space there",
+        ) from None
+    try:
+        yield workspace
+    finally:
+        shutil.rmtree(workspace, ignore_errors=True)
 
 
 def folder(path: str, steps: Iterable[Step], *, at: datetime) -> Iterator[Step]:
