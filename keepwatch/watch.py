@@ -169,6 +169,8 @@ class Watch:
                 (s.id, str(s), s.author, s.comment, s.expires_at) for s in self._engine.silences(now)
             ),
             scheduler_lag_seconds=self.pool.lag_seconds,
+            lags=self.pool.lags.cumulative(),
+            lag_seconds_sum=self.pool.lags.seconds,
             outbox_pending=len(owed),
             outbox_oldest_at=min(owed, default=None),
             notifications=(
