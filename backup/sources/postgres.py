@@ -77,8 +77,8 @@ class PostgresSource(StreamSource):
             size += _number(session, "select pg_database_size(current_database())")
             (exported,) = session.execute("select pg_export_snapshot()").fetchone() or ("",)
             command = [
-                server.program("pg_dump", at_least=major), "--format=custom", "--compress=0", "--no-password",
-                f"--snapshot={exported}", f"--dbname={server.arguments(name)}",
+                server.program("pg_dump", at_least=major), "--format=custom", "--compress=0", "--no-tablespaces",
+                "--no-password", f"--snapshot={exported}", f"--dbname={server.arguments(name)}",
             ]  # fmt: skip
             content = output_of(command, environment=server.environment, what=f"dump database {name}")
             yield file(f"/{self.name}/{files[name]}", content, at=taken_at)

@@ -16,6 +16,7 @@ from backup.applications.postgres_connection import Server
 from backup.errors import SourceError
 
 _BLOCK = tarfile.BLOCKSIZE
+_DATA, _PROGRESS = b"dp"
 _HEADER_NAMES = ("utf-8", "surrogateescape")
 HINT = "the user needs the attribute REPLICATION, pg_hba.conf a line for `replication`, and max_wal_senders a free one"
 
@@ -150,10 +151,9 @@ class BaseBackup:
 def _data(messages: Iterator[memoryview], after: list[bytes]) -> Iterator[memoryview]:
     """Give the data of one archive; the message that ends it goes into ``after``."""
     for message in messages:
-        kind = message[:1]
-        if kind == b"d":
+        if message[0] == _DATA:
             yield message[1:]
-        elif kind != b"p":
+        elif message[0] != _PROGRESS:
             after.append(message.tobytes())
             return
 

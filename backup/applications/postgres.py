@@ -1,0 +1,252 @@
+"""PostgreSQL's data come to life: a base backup on a server of its own version, dumps in a new cluster.
+
+Before a base backup is started every file is compared with the list that the server made of it. The questions asked
+afterwards are PostgreSQL's own: its counts, ``pg_amcheck`` over heaps and indexes, and a dump into nothing, which reads
+every row.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from backup.applications import postgres_counting as counting
+from backup.applications import postgres_recovery as recovery
+from backup.applications.base import Record, RecoveryTarget
+from backup.applications.manifest import FILE_NAME, Manifest, TableFacts
+from backup.applications.postgres_connection import Server, installed, words_of
+from backup.applications.postgres_loading import load
+from backup.applications.postgres_server import Cluster, Housing, housed, judged, serving
+from backup.errors import ApplicationError, RestoreError, SourceError
+from backup.repository import Repository
+from backup.sources.streams import output_of
+from config.postgres import PostgresSource as Settings
+
+_SUPERUSER = "keepwatch"
+_CHANGED_BY_A_RECOVERY = (
+    "tablespace_map", "postgresql.auto.conf", "recovery.signal", "standby.signal", recovery.ARCHIVE,
+)  # fmt: skip
+_TOLD = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresApplication:
+    """The data of job ``name``. The manifest says how they were saved: the settings may have changed since."""
+
+    name: str
+    settings: Settings
+
+    @property
+    def missing(self) -> str:
+        """Any version's server: which one is needed, the data say."""
+        return "" if next(installed("postgres", self.settings.programs), None) else "postgres"
+
+    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
+        """Name the WAL segments from the base backup's start on."""
+        return recovery.records(repository, self.name, read_manifest(folder))
+
+    def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
+        """Fetch WAL into the data directory and write down how far to replay it."""
+        recovery.recover(repository, self.name, folder, read_manifest(folder), target, self.settings.programs)
+
+    @contextmanager
+    def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> Iterator["RunningPostgres"]:
+        """Run a server on the data; dumps are loaded into a new cluster below ``workspace``."""
+        manifest = read_manifest(folder)
+        with housed(folder, workspace, timeout_seconds=timeout_seconds) as housing:
+            if manifest.details.get("method") == "logical":
+                cluster = self._new_cluster(housing, int(manifest.details["major"]))
+            else:
+                cluster = self._restored_cluster(housing, folder, manifest)
+            with serving(cluster, housing) as server:
+                if manifest.details.get("method") == "logical":
+                    self._load(server, folder, manifest)
+                yield RunningPostgres(server, cluster, manifest, tuple(self.settings.newest))
+
+    def _new_cluster(self, housing: Housing, major: int) -> Cluster:
+        newest = max((version for version, _ in installed("initdb", self.settings.programs)), default=0)
+        data = housing.workspace / "data"
+        cluster = Cluster(data, major, _SUPERUSER, self.settings.programs)
+        with suppress(RestoreError):
+            cluster.program("initdb")
+            newest = major
+        if newest < major:
+            cluster.program("initdb")  # which says what is missing
+        cluster = replace(cluster, major=newest)
+        housing.run(
+            cluster, "initdb", "-D", housing.inside(data), "-U", _SUPERUSER, "--auth=trust", "--no-sync",
+            "--encoding=UTF8", "--locale=C", what="make a cluster to load the dumps into",
+        )  # fmt: skip
+        return cluster
+
+    def _restored_cluster(self, housing: Housing, folder: Path, manifest: Manifest) -> Cluster:
+        data, details = folder / "data", manifest.details
+        recovery.prepare(folder, manifest)
+        major = _major_of(data)
+        cluster = Cluster(
+            data, major, str(details.get("superuser") or "postgres"), self.settings.programs,
+            str(details.get("libraries") or ""),
+        )  # fmt: skip
+        leave_out = [word for name in _CHANGED_BY_A_RECOVERY for word in ("-i", name)]
+        if (data / "backup_label").exists():  # an earlier start has changed the files, as it may
+            housing.run(
+                cluster, "pg_verifybackup", "--quiet", "--no-parse-wal", *leave_out, housing.inside(data),
+                what="verify the base backup against its own list of files",
+            )  # fmt: skip
+        return cluster
+
+    def _load(self, server: Server, folder: Path, manifest: Manifest) -> None:
+        try:
+            load(server, folder, manifest, jobs=min(4, os.cpu_count() or 1))
+        except RestoreError as error:
+            raise judged("could not load the dumps", f"error: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPostgres:
+    """A server on restored data."""
+
+    server: Server
+    cluster: Cluster
+    saved: Manifest
+    newest: tuple[str, ...]
+
+    @property
+    def reached_at(self) -> datetime | None:
+        """The commit that recovery replayed last; None when there was none to replay."""
+        value = self._first("select pg_last_xact_replay_timestamp()", None)
+        return value if isinstance(value, datetime) else None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """For libpq."""
+        words = psycopg.conninfo.conninfo_to_dict(self.server.conninfo)
+        names = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user"}
+        return {name: str(words[word]) for name, word in names.items()} | {"PGDATABASE": self._main}
+
+    def manifest(self) -> Manifest:
+        """Count every table again."""
+        facts: dict[str, TableFacts] = {}
+        version = ""
+        try:
+            for database in counting.databases_of(self.server):
+                with self.server.connect(database) as connection:
+                    version = str(connection.info.parameter_status("server_version"))
+                    columns = [column for column in self.newest if self._is_in(column, database)]
+                    facts |= counting.exactly(connection, columns)
+        except SourceError as error:
+            raise ApplicationError(str(error)) from None
+        return replace(self.saved, version=version, tables=facts)
+
+    def integrity(self) -> list[str]:
+        """Run amcheck over heaps and indexes, then read every row of every database."""
+        return self._amcheck() or self._dump_into_nothing()
+
+    def query(self, statement: str, database: str | None = None) -> object:
+        """Ask the named database, or the only one that is not ``postgres``."""
+        value = self._first(statement, database)
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return value.replace(tzinfo=UTC)
+        if value is None or isinstance(value, int | float | Decimal | str | bool | date | timedelta):
+            return value
+        return str(value)
+
+    def plant(self, fault: str) -> str:
+        """Drop the table with the most rows, or empty it."""
+        name, facts = max(self.manifest().tables.items(), key=lambda item: item[1].rows_min, default=("", None))
+        if facts is None or not facts.rows_min:
+            raise ValueError("no table holds a row")
+        database, schema, table = name.split(".", 2)
+        what = sql.SQL("drop table {} cascade") if fault == "dropped-table" else sql.SQL("delete from {}")
+        with self.server.connect(database) as connection:
+            connection.execute("set session_replication_role = replica")  # no trigger and no foreign key objects
+            connection.execute(what.format(sql.Identifier(schema, table)))
+        return f"table {name}"
+
+    @property
+    def _main(self) -> str:
+        names = [name for name in self.saved.details.get("databases", ()) if name != "postgres"]
+        return names[0] if len(names) == 1 else "postgres"
+
+    def _is_in(self, column: str, database: str) -> bool:
+        """Whether the saved manifest has it: one that is new in the settings is nothing to compare."""
+        *place, schema, table, name = column.split(".")
+        saved = self.saved.tables.get(f"{database}.{schema}.{table}")
+        return saved is not None and name in saved.newest and place in ([], [database])
+
+    def _first(self, statement: str, database: str | None) -> object:
+        try:
+            with self.server.connect(database or self._main) as connection:
+                row = connection.execute(statement.encode()).fetchone()
+        except SourceError as error:
+            raise ApplicationError(str(error)) from None
+        except psycopg.Error as error:
+            raise ApplicationError(f"could not answer {statement!r}: {words_of(error)}") from None
+        return row[0] if row else None
+
+    def _amcheck(self) -> list[str]:
+        try:
+            program = self.cluster.program("pg_amcheck")
+        except RestoreError:  # before version 14 there is none
+            return []
+        command = [
+            program, "--all", "--install-missing", "--jobs=2", "--no-password",
+            f"--maintenance-db={self.server.arguments('postgres')}",
+        ]  # fmt: skip
+        said: list[bytes] = []
+        try:
+            said.extend(output_of(command, environment=self.server.environment, what="check heaps and indexes"))
+        except SourceError as error:
+            found = _findings(b"".join(said).decode("utf-8", "replace"))
+            if not found and "amcheck" in str(error) and "not available" in str(error):
+                return []  # the extension is a package of its own in some places; every row is read anyway
+            return found or [str(error)]
+        return []
+
+    def _dump_into_nothing(self) -> list[str]:
+        found = []
+        for name in counting.databases_of(self.server):
+            command = [
+                self.server.program("pg_dump", at_least=self.cluster.major), "--format=custom", "--compress=0",
+                "--file=/dev/null", "--no-sync", "--no-password", f"--dbname={self.server.arguments(name)}",
+            ]  # fmt: skip
+            try:
+                for _ in output_of(command, environment=self.server.environment, what=f"read database {name}"):
+                    pass
+            except SourceError as error:
+                found.append(str(error))
+        return found
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a restored folder. Raises ApplicationError."""
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_bytes())
+    except FileNotFoundError:
+        raise ApplicationError(f"{folder.name}/{FILE_NAME} is not there: this is no snapshot of a database") from None
+    except ValueError as error:
+        raise ApplicationError(f"{folder.name}/{FILE_NAME}: {error}") from None
+
+
+def _major_of(data: Path) -> int:
+    try:
+        return int((data / "PG_VERSION").read_text(encoding="ascii").strip())
+    except (OSError, ValueError) as error:
+        raise ApplicationError(f"{data.name}/PG_VERSION cannot be read: {error}") from None
+
+
+def _findings(text: str) -> list[str]:
+    """Put what pg_amcheck says of an object, and its reason in the next line, into one."""
+    found: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(" ") and found:
+            found[-1] += f" {line.strip()}"
+        elif line.strip():
+            found.append(line.strip())
+    return found[:_TOLD]
