@@ -61,8 +61,8 @@ class ForecastSettings(Model):
     def _becomes_something(self) -> "ForecastSettings":
         if self.warning is None and self.critical is None:
             raise ValueError("says neither when it is a warning nor when it is critical")
-        if self.over < timedelta(minutes=30):
-            raise ValueError("looks back less than 30m: that is noise, not a trend")
+        if self.over < timedelta(hours=1):
+            raise ValueError("looks back less than 1h: that is noise, not a trend")
         return self
 
 
