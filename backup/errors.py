@@ -9,6 +9,7 @@
     ├── UnsupportedRepository       1   a format version or a feature that this program must not touch
     ├── SnapshotMissing             1   no snapshot, or more than one, answers to the name
     ├── StorageError                1   the medium refused; `permanent` says whether trying again can help
+    │   ├── CutOff                  1   an answer ended early; `content` is what came of it
     │   ├── FileMissing             1   the named file is not there
     │   └── StorageFull             1   no space or quota left
     ├── CorruptData                 4   stored bytes are not what was written; `name` is the file or blob
@@ -70,6 +71,14 @@ class StorageError(BackupError):
     def __init__(self, message: str, *, permanent: bool = False, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.permanent = permanent
+
+
+class CutOff(StorageError):
+    """The answer ended early. ``content`` is what came: so many right bytes from where the reading began."""
+
+    def __init__(self, message: str, content: bytes, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.content = content
 
 
 class FileMissing(StorageError):

@@ -13,7 +13,7 @@ from datetime import datetime
 from multiprocessing import get_context
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
-from backup.errors import FileMissing, StorageError
+from backup.errors import CutOff, FileMissing, StorageError
 from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile, as_buffers
 
 OPERATIONS: Final = ("put", "get", "list", "stat", "delete", "retain")
@@ -126,8 +126,8 @@ class Counting:
         except FileMissing:
             self.meter.add(operation)
             raise
-        except StorageError:
-            self.meter.add(operation, errors=1)
+        except StorageError as error:
+            self.meter.add(operation, errors=1, count=len(error.content) if isinstance(error, CutOff) else 0)
             raise
         self.meter.add(operation, count=size(result))
         return result

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 _PORTION_SECONDS: Final = 0.05
 """As much as the rate gives in this time is let through at once; waits shorter than this are not worth a call."""
 _SMALLEST_PORTION: Final = 1024
+_READ_BYTES: Final = 1 << 20
+"""Read at once where there is no limit: what came before an answer broke off is kept in parts of this size."""
 _BURST_SECONDS: Final = 0.25
 """What a line that was idle may catch up."""
 _LONGEST_DEBT_SECONDS: Final = 60.0
@@ -285,18 +287,14 @@ class Readable(Protocol):
         ...
 
 
-def read_paced(body: Readable, expected: int, pace: Pace) -> bytes:
-    """Read a whole body at the pace; gives fewer bytes than ``expected`` when it ends early."""
+def read_paced(body: Readable, expected: int, pace: Pace) -> Iterator[bytes]:
+    """Read a whole body at the pace, part by part; ends early when it does."""
     with closing(body):
-        parts, missing = [], expected
-        while missing > 0:
-            portion = pace.portion(sending=False)
-            if portion is not None:
-                portion = min(portion, missing)
-                pace.receiving(portion)
+        while expected > 0:
+            portion = min(pace.portion(sending=False) or _READ_BYTES, expected)
+            pace.receiving(portion)
             part = body.read(portion)
             if not part:
-                break
-            parts.append(part)
-            missing -= len(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+                return
+            yield part
+            expected -= len(part)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from backup.errors import FileMissing, StorageError
+from backup.errors import CutOff, FileMissing, StorageError
 from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile
 from backup.storage.counting import Meter, Metered
 from backup.storage.halting import Halt
@@ -87,8 +87,19 @@ class Retrying:
         self._attempt("put", f"{kind} {name[:8]}", lambda: self._storage.put(kind, name, content))
 
     def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        """See Storage."""
-        return self._attempt("get", f"{kind} {name[:8]}", lambda: self._storage.get(kind, name, offset, length))
+        """See Storage. Where an answer broke off, the next try goes on at the very byte."""
+        came: list[bytes] = []
+
+        def act() -> bytes:
+            have = sum(map(len, came))
+            try:
+                return self._storage.get(kind, name, offset + have, None if length is None else length - have)
+            except CutOff as error:
+                came.append(error.content)
+                raise
+
+        rest = self._attempt("get", f"{kind} {name[:8]}", act)
+        return b"".join((*came, rest)) if came else rest
 
     def list(self, kind: FileKind) -> Iterator[StoredFile]:
         """See Storage. A paged listing is tried again by the page, any other from its start, without duplicates."""

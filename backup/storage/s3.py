@@ -17,7 +17,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
 
-from backup.errors import FileMissing, StorageError
+from backup.errors import CutOff, FileMissing, StorageError
 from backup.storage.base import (
     CONFIG_NAME,
     Buffer,
@@ -214,7 +214,7 @@ class S3Storage:
     # ---- reading
 
     def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
-        """Read with a ranged request, and make sure that all of the range came."""
+        """Read with a ranged request, and make sure that all of the range came. Raises CutOff with what did."""
         key = self._key(kind, name)
         if length == 0:
             self.stat(kind, name)
@@ -223,25 +223,30 @@ class S3Storage:
         ranged = offset > 0 or length is not None
         if ranged:
             arguments["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
+        parts: list[bytes] = []
+        began = not ranged
         try:
             answer = self._client.get_object(**arguments)
             expected = answer["ContentLength"]
+            told_range = answer.get("ContentRange")
+            began = began or (told_range or "").startswith(f"bytes {offset}-")
             body: Any = answer["Body"]
-            if self._pace is None:
-                with closing(body):
-                    content: bytes = body.read()
-            else:
-                content = read_paced(body, expected, self._pace)
+            parts.extend(read_paced(body, expected, self._pace or AT_ONCE))
         except Exception as error:
             if _is_behind_the_end(error):
                 return b""
-            raise failure("read", self._shown(key), error) from error
+            broken = failure("read", self._shown(key), error)
+            if parts and began and not broken.permanent:
+                raise CutOff(str(broken), b"".join(parts), hint=broken.hint or "") from error
+            raise broken from error
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(content) != expected:
-            raise StorageError(f"could not read {self._shown(key)}: {len(content)} of {expected} bytes came")
-        if ranged and answer.get("ContentRange") is None:  # the server gave everything; take what was asked for
+            message = f"could not read {self._shown(key)}: {len(content)} of {expected} bytes came"
+            raise CutOff(message, content) if began else StorageError(message)
+        if ranged and told_range is None:  # the server gave everything; take what was asked for
             content = content[offset:] if length is None else content[offset : offset + length]
         elif ranged:
-            self._require_range(key, answer["ContentRange"], len(content), offset, length)
+            self._require_range(key, told_range, len(content), offset, length)
         return content
 
     def _require_range(self, key: str, told: str, came: int, offset: int, length: int | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup.errors import FileMissing, StorageError
+from backup.errors import CutOff, FileMissing, StorageError
 from backup.storage.base import FileKind, StoredFile
 from backup.storage.halting import Halt
 from backup.storage.local import LocalStorage
@@ -194,3 +194,31 @@ def test_workers_hear_that_the_run_is_to_stop() -> None:
     assert halt.is_set()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert not pickle.loads(pickle.dumps(halt)).is_set()
+
+
+class BreaksOff(MemoryStorage):
+    """Gives a hundred bytes, and breaks off."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__()
+        self.left, self.asked = answers, list[tuple[int, int | None]]()
+
+    def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        self.asked.append((offset, length))
+        content = super().get(kind, name, offset, length)
+        self.left -= 1
+        if self.left < 0:
+            return content
+        raise CutOff("could not read: the line broke", content[:100])
+
+
+def test_reading_goes_on_at_the_byte_where_it_broke_off() -> None:
+    storage = BreaksOff(2)
+    content = os.urandom(1000)
+    storage.put(FileKind.DATA, NAME, content)
+    retrying = Retrying(storage, sleep=lambda _: None)
+    assert retrying.get(FileKind.DATA, NAME) == content
+    assert storage.asked == [(0, None), (100, None), (200, None)]
+    storage.left, storage.asked = 2, []
+    assert retrying.get(FileKind.DATA, NAME, 50, 600) == content[50:650]
+    assert storage.asked == [(50, 600), (150, 500), (250, 400)]

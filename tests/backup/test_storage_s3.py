@@ -16,9 +16,10 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from backup.errors import FileMissing, StorageError, StorageFull
+from backup.errors import CutOff, FileMissing, StorageError, StorageFull
 from backup.retaining import extend_retention
 from backup.storage.base import CONFIG_NAME, FileKind
+from backup.storage.counting import Counting
 from backup.storage.open import open_configured, open_storage, parse_s3
 from backup.storage.retrying import Retrying
 from backup.storage.s3 import S3Options, S3Place, S3Storage
@@ -272,6 +273,22 @@ def test_an_answer_that_is_cut_short_is_a_passing_error_never_short_content(rclo
             with pytest.raises(StorageError) as raised:
                 storage.get(FileKind.DATA, NAME, offset, length)
             assert not raised.value.permanent
+
+
+def test_what_came_before_an_answer_broke_off_is_not_asked_for_again(rclone: S3Server) -> None:
+    prefix, content = secrets.token_hex(8), os.urandom(32 << 20)  # more than sockets hold
+    rclone.storage(prefix).put(FileKind.DATA, NAME, content)
+    with FaultyProxy(rclone.address, seed=1, share=1.0, faults=("truncated",)) as proxy:
+        storage = S3Storage(S3Place(f"http://{proxy.address}", BUCKET, prefix), with_keys())
+        with pytest.raises(CutOff) as raised:
+            storage.get(FileKind.DATA, NAME, 1000, 30 << 20)
+        came = raised.value.content
+        assert len(came) >= 1 << 20
+        assert content[1000:].startswith(came)
+        counting = Counting(storage)
+        whole = Retrying(counting, sleep=lambda _: setattr(proxy, "share", 0.0)).get(FileKind.DATA, NAME)
+    assert whole == content
+    assert counting.meter.figures()["request_bytes_get"] == len(content)
 
 
 def _put_in_child(storage: S3Storage) -> None:
