@@ -30,6 +30,7 @@ from services import Desk, Gateway, Portal
 HERE = Path(__file__).resolve().parent
 PAST_INVOICES = 400
 STOP_SECONDS = 60.0
+EXERCISE_AFTER = 45.0
 
 
 def say(text: str) -> None:
@@ -171,12 +172,44 @@ def _as_regex(text: str) -> str:
     return "".join(f"\\{letter}" if letter in r"\.^$*+?{}[]|()" else letter for letter in text)
 
 
+class Exercises:
+    """Anna exercises every emergency plan once, one after the other, as soon as there is something to bring back."""
+
+    def __init__(self, program: Path, settings: Path) -> None:
+        self._command = [program, "plan", "exercise", "--quiet", "--author", "Anna Weber", "--config", settings]
+        self._ahead = sorted(file.stem for file in (HERE / "plans").glob("*.md"))
+        self._plan = ""
+        self._process: subprocess.Popen[str] | None = None
+
+    def advance(self, seconds: float) -> list[str]:
+        """Go on with it, ``seconds`` after the start; return what there is to say."""
+        said = []
+        if self._process is not None and self._process.poll() is not None:
+            words = self._process.communicate()[0].strip().splitlines()
+            said.append(f"plan exercise: {words[-1] if words else self._plan}")
+            self._process = None
+        if self._process is None and self._ahead and seconds >= EXERCISE_AFTER:
+            self._plan = self._ahead.pop(0)
+            self._process = subprocess.Popen(
+                [*self._command, self._plan], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT, text=True, start_new_session=True,
+            )  # fmt: skip
+        return said
+
+    def stop(self) -> None:
+        """End the one under way."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.communicate(timeout=STOP_SECONDS)
+
+
 def run(office: Office, stopping: list[int]) -> int:
     """Open the office, run keepwatch beside it, and let things go wrong until a signal comes."""
     settings = office.write_settings()
     log = office.directory / "keepwatch.log"
     office.open()
     program = Path(sys.executable).with_name("keepwatch")
+    exercises = Exercises(program, settings)
     with log.open("wb") as output:
         # A session of its own: Ctrl-C reaches only this program, which passes it on once.
         keepwatch = subprocess.Popen(
@@ -190,12 +223,14 @@ def run(office: Office, stopping: list[int]) -> int:
     began = time.monotonic()
     try:
         while not stopping and keepwatch.poll() is None:
-            for line in office.timetable.advance(time.monotonic() - began):
+            seconds = time.monotonic() - began
+            for line in [*office.timetable.advance(seconds), *exercises.advance(seconds)]:
                 say(line)
             time.sleep(0.2)
         if keepwatch.poll() is not None:
             tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:]
             sys.stderr.write("\n".join(["keepwatch has ended; its last words:", *tail, ""]))
+        exercises.stop()
         return _stop(keepwatch, stopping)
     finally:
         if keepwatch.poll() is None:

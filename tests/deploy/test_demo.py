@@ -20,7 +20,9 @@ import psutil
 import pytest
 
 from config.loading import load
+from config.plan_files import read_plans
 from config.settings import Settings
+from keepwatch.plans.checking import findings
 
 DEMO = Path(__file__).resolve().parents[2] / "deploy/demo"
 
@@ -71,6 +73,14 @@ def test_its_settings_are_good_and_its_password_is_made_once_and_kept_private(of
     assert (password.stat().st_mode & 0o777, len(first) > 20) == (0o600, True)
     settings_of(office)
     assert password.read_text(encoding="utf-8") == first
+
+
+def test_each_plan_of_the_office_names_jobs_and_checks_that_are_there(office: Any) -> None:
+    settings = settings_of(office)
+    assert settings.plans.folder is not None
+    book = read_plans(settings.plans.folder)
+    found = findings(book, settings, {}, datetime.now(UTC))
+    assert {finding.message for finding in found} == {"was never exercised"}
 
 
 def test_each_fault_is_for_a_check_that_is_there_and_happens_once_a_cycle(office: Any) -> None:
@@ -206,6 +216,9 @@ def test_a_whole_cycle_of_the_demo_is_seen_told_backed_up_and_drilled(tmp_path: 
     assert page['keepwatch_drill_failures_total{job="invoices"}'] == 0
     assert page['keepwatch_backup_runs_total{job="invoices"}'] >= 5
     assert page['keepwatch_backup_failures_total{job="invoices"}'] == 0
+    for plan in ("database-lost", "disk-failure", "fire", "ransomware"):
+        assert page[f'keepwatch_plan_findings{{plan="{plan}"}}'] == 0, output.decode()
+        assert page[f'keepwatch_plan_exercise_rto_seconds{{plan="{plan}"}}'] > 0
     assert page['keepwatch_notifications_total{channel="desk"}'] >= len(expected)
     assert "Traceback" not in log
     assert [p for p in psutil.process_iter() if str(tmp_path) in " ".join(cmdline(p))] == []
