@@ -172,11 +172,11 @@ def _thresholds(document: Document, keys: Keys, check: Table) -> Iterator[Proble
     readings = READINGS.get(check["type"]) if isinstance(check.get("type"), str) else None
     if not readings:
         return
-    for severity in ("warning", "critical"):
-        written = check.get(severity)
-        rows: list[tuple[Keys, Any]] = [((*keys, severity), written)]
+    for key_of_rows in ("warning", "critical", "forecast"):
+        written = check.get(key_of_rows)
+        rows: list[tuple[Keys, Any]] = [((*keys, key_of_rows), written)]
         if isinstance(written, list):
-            rows = [((*keys, severity, index), row) for index, row in enumerate(written)]
+            rows = [((*keys, key_of_rows, index), row) for index, row in enumerate(written)]
         for at, row in rows:
             bound = row if isinstance(row, dict) else {"raise": row}
             reading = bound.get("reading", next(iter(readings)))
@@ -186,8 +186,9 @@ def _thresholds(document: Document, keys: Keys, check: Table) -> Iterator[Proble
                 problem = f"a {check['type']} check has no such reading{suggestion(reading, readings)}"
                 yield document.problem((*at, "reading"), problem, shown(reading))
                 continue
-            for key in ("raise", "clear"):
-                misfit = _misfit(bound.get(key), reading, readings[reading])
+            for key in ("raise", "clear", "reaches"):
+                text = bound.get(key)
+                misfit = _misfit(f"== {text}" if key == "reaches" else text, reading, readings[reading])
                 if misfit:
                     place = (*at, key) if isinstance(row, dict) else at
                     yield document.problem(place, misfit, shown(bound[key]))

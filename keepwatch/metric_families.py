@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
-from keepwatch.view import CheckView, DutyView, JobView, PlanView, RepositoryView, RunView, View
+from keepwatch.view import ChannelView, CheckView, DutyView, JobView, PlanView, RepositoryView, RunView, View
 from monitor.exposition import Kind as FamilyKind
 from monitor.exposition import family, histogram, label_text
 from monitor.suppress import Kind
@@ -144,9 +144,20 @@ _CHANNELS: tuple[Column[tuple[str, int, int]], ...] = (
 )
 
 
+_CHANNEL_TROUBLE: tuple[Column[ChannelView], ...] = (
+    ("notifications_given_up_total", "Messages that could never be delivered.", lambda c: c.given_up),
+    (
+        "notification_channel_failing_since_timestamp_seconds",
+        "First failure after the last message that got through; absent while all is well.",
+        lambda c: _at(c.failing_since),
+    ),
+)
+
+
 def notification_families(view: View) -> Iterator[str]:
     """Messages by channel."""
     yield from _columns(view.notifications, ("channel",), lambda c: (c[0],), _CHANNELS)
+    yield from _columns(view.channels, ("channel",), lambda c: (c.name,), _CHANNEL_TROUBLE)
 
 
 def freshness(what: str, thing: str, labels: Sequence[str], owners: Sequence[Owner]) -> Iterator[str]:

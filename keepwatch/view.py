@@ -30,6 +30,10 @@ class CheckView:
     runs: int = 0
     failures: int = 0
     """Runs that ended in UNKNOWN."""
+    usual: tuple[float, float] | None = None
+    """What the main reading usually is at this hour of the week, from and to; None where nobody knows yet."""
+    outlook: str | None = None
+    """When it will be past a bound, in words, where a forecast sees that coming."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,18 @@ class AlertView:
     """Reasons why no message is sent now, such as ``silence 3``."""
     notified_at: datetime | None = None
     resolved_at: datetime | None = None
+    flapping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelView:
+    """How one channel does."""
+
+    name: str
+    given_up: int
+    """Messages that could never be delivered, since the first start of all."""
+    failing_since: datetime | None
+    """The first failure after the last message that got through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,6 +362,7 @@ class View:
     outbox_oldest_at: datetime | None = None
     notifications: tuple[tuple[str, int, int], ...] = ()
     """Channel, messages sent, attempts that failed; since the first start of all."""
+    channels: tuple[ChannelView, ...] = ()
     suppressed: tuple[tuple[str, int], ...] = ()
     """Reason, number of alerts held back by it now."""
     heartbeat_success_at: datetime | None = None

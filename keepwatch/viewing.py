@@ -20,6 +20,7 @@ from keepwatch.duties import BACKUPS, Duty, Key, Ledger, configured_name, ledger
 from keepwatch.orders import Progress
 from keepwatch.view import (
     AlertView,
+    ChannelView,
     CheckView,
     DrillView,
     DutyView,
@@ -52,6 +53,7 @@ class WatchPart:
     outbox_pending: int = 0
     outbox_oldest_at: datetime | None = None
     notifications: tuple[tuple[str, int, int], ...] = ()
+    channels: tuple[ChannelView, ...] = ()
     suppressed: tuple[tuple[str, int], ...] = ()
 
 
@@ -207,6 +209,7 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
         outbox_pending=watch.outbox_pending,
         outbox_oldest_at=watch.outbox_oldest_at,
         notifications=watch.notifications,
+        channels=watch.channels,
         suppressed=watch.suppressed,
         heartbeat_success_at=ingredients.heartbeat_success_at,
     )

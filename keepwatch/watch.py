@@ -17,7 +17,7 @@ from keepwatch.alertmanagers import Alertmanagers
 from keepwatch.check_pool import CheckPool
 from keepwatch.duties import Key
 from keepwatch.orders import Progress
-from keepwatch.view import AlertView, CheckView
+from keepwatch.view import AlertView, ChannelView, CheckView
 from keepwatch.viewing import WatchPart
 from monitor.actions import Actions
 from monitor.alerting import Alert, Policy, State
@@ -173,6 +173,11 @@ class Watch:
             lag_seconds_sum=self.pool.lags.seconds,
             outbox_pending=len(owed),
             outbox_oldest_at=min(owed, default=None),
+            channels=tuple(
+                ChannelView(channel.name, state.given_up, state.failing_since)
+                for channel in self._settings.notify
+                for state in (ledger.channels.get(channel.name, _NEVER_TOLD),)
+            ),
             notifications=(
                 *(
                     (channel.name, state.sent, state.failed)
@@ -245,9 +250,11 @@ class Watch:
                 yield CheckView(name, "", kind, Status.UNKNOWN, "has not run yet", None)
                 continue
             for entity, result in results.items():
+                usual = self._usual.of(name, entity)
                 yield CheckView(
                     name, entity, kind, result.status, result.message, result.at, result.took_seconds,
                     result.readings, self.history.trend(name, entity, _TREND_LENGTH), runs, failures,
+                    (usual.low, usual.high) if usual else None, self._forecaster.outlook(name, entity),
                 )  # fmt: skip
 
 
@@ -284,4 +291,5 @@ def _alert_view(standing: Standing) -> AlertView:
         suppressed_by=tuple(suppression.reason for suppression in standing.suppressed_by),
         notified_at=standing.notified_at,
         resolved_at=alert.resolved_at if alert.state is State.RESOLVED else None,
+        flapping=alert.flapping,
     )

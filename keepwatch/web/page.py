@@ -81,6 +81,7 @@ class PageRenderer:
             "tone": _tone, "plural": verdicts.plural,
         }  # fmt: skip
         environment.globals |= {"spark": _spark, "run_summary": run_summary, "rows": _ROWS}
+        environment.globals |= {"usual_line": usual_line, "is_unusual": is_unusual}
         environment.globals |= {"reading_line": reading_line, "agree_command": agree_command}
         environment.globals |= {tone.key: tone for tone in Tone}
         self._whole = environment.get_template("page.html")
@@ -196,6 +197,7 @@ def commands(alert: AlertView) -> list[tuple[str, str]]:
     return [
         ("Acknowledge", f"keepwatch ack {shlex.quote(alert.id)}"),
         ("Silence", f"keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}"),
+        ("Why", f"keepwatch why {shlex.quote(alert.id)}"),
     ]
 
 
@@ -242,6 +244,22 @@ def reading_line(reading: ReadingView, now: datetime) -> str:
     oldest = f", oldest {human.span((now - reading.oldest_at).total_seconds())} ago" if reading.oldest_at else ""
     damaged = f"; {verdicts.plural(len(reading.damaged), 'pack')} damaged" if reading.damaged else ""
     return f"{share} %{within}{oldest}{damaged}"
+
+
+def usual_line(check: CheckView) -> str:
+    """Write what is usual for a check at this hour of the week; empty where nobody knows."""
+    if check.usual is None or not check.readings:
+        return ""
+    low, high = (human.quantity(value, check.readings[0].unit) for value in check.usual)
+    return f"usual at this hour of the week: {low} to {high}"
+
+
+def is_unusual(check: CheckView) -> bool:
+    """Tell whether the main reading lies outside of what is usual. For the eye; nobody is told."""
+    if check.usual is None or not check.readings:
+        return False
+    low, high = check.usual
+    return not low <= check.readings[0].value <= high
 
 
 def _spark(check: CheckView) -> human.Spark | None:
