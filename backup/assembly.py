@@ -6,10 +6,11 @@ here when its last entry is there, so that memory holds only folders under way.
 """
 
 import os
+import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from backup.chunker import Chunker
 from backup.crew import Crew
@@ -31,6 +32,7 @@ from backup.sealing import ExtentRead, Job, ReadExtent, ReadFiles, SaveTrees, Ta
 from backup.snapshot import Snapshot, SnapshotSummary
 from backup.sources.base import Capture, Enter, Files, Leaf, Problem, Stream, Xattrs
 from backup.sources.files import describe, read_xattrs
+from backup.sources.streams import made_up
 from backup.streams import Lot, StreamFile, StreamFiles
 from backup.tree import (
     TYPE_OF_FORMAT,
@@ -81,6 +83,8 @@ class _Folder:
     tree: bytes | None = None
     """Its tree, when the crew made it."""
     nodes: dict[bytes, str] = field(default_factory=dict)
+    made_up: "dict[str, _Folder]" = field(default_factory=dict)
+    """Folders below that streams lie in, by path: open for as long as this one is."""
     awaited: int = 1
     """Files under way, folders below, and one for the walk itself."""
 
@@ -167,9 +171,9 @@ class Assembly:
             else:
                 self._hand_out(folder, whole=not folder.mixed)
                 left, folder = folder, folder.above or root
-                self._arrived(left)
+                self._leave(left)
         self._hand_out(root)
-        self._arrived(root)
+        self._leave(root)
         while True:
             self._submit_batch()
             self._streams.submit()
@@ -238,10 +242,26 @@ class Assembly:
         folder.nodes[raw_bytes(name)] = node
 
     def _stream(self, folder: _Folder, stream: Stream) -> None:
+        folder = self._made_up(folder, stream.path, stream)
         folder.mixed = True
         folder.awaited += 1
         if done := self._streams.read(folder, stream):
             self._stream_read(done)
+
+    def _made_up(self, folder: _Folder, path: str, stream: Stream) -> _Folder:
+        """Return the folder that a stream lies in: the open one, or one below it, which may be new."""
+        if path == folder.path:
+            return folder
+        above = self._made_up(folder, os.path.dirname(path), stream)
+        if path not in above.made_up:
+            status = made_up(stat.S_IFDIR | 0o700, datetime.fromtimestamp(stream.status.st_mtime, UTC))
+            above.made_up[path] = self._enter(above, Enter(path, os.path.basename(path), status, ()))
+        return above.made_up[path]
+
+    def _leave(self, folder: _Folder) -> None:
+        for below in folder.made_up.values():
+            self._leave(below)
+        self._arrived(folder)
 
     def _submit_lot(self, job: Job, lot: Lot[_Folder]) -> None:
         self._crew.submit(job, lot)

@@ -54,7 +54,7 @@ class Stream(NamedTuple):
     """A file whose content a program gives, once and in order: a dump, a member of a base backup, a manifest."""
 
     path: str
-    """Of its directory."""
+    """Of its directory: the one that is open, or one below it that nothing enters, which is made up."""
     name: str
     status: os.stat_result
     """Mode, owner and moment; its size is what comes. :mod:`backup.sources.streams` makes one."""

@@ -83,6 +83,15 @@ def test_a_folder_within_a_stream_source_is_a_folder_of_the_snapshot(repository:
     assert read_back(repository, report.snapshot_id) == {"/ledger/base/1": b"one", "/ledger/manifest.json": b"{}"}
 
 
+def test_streams_may_lie_in_folders_below_in_any_order(repository: Repository, clock: FakeClock) -> None:
+    files = {"/ledger/a/b/1": b"1", "/ledger/c/2": b"2", "/ledger/a/3": b"3", "/ledger/4": b"4", "/ledger/a/b/5": b"5"}
+    steps = [file(path, [content], at=clock()) for path, content in files.items()]
+    report = save(repository, Given(steps, clock))
+    assert read_back(repository, report.snapshot_id) == files
+    clock.advance(hours=1)
+    assert save(repository, Given(steps, clock)).files_new == 0
+
+
 def test_pages_that_did_not_change_are_not_stored_again(repository: Repository, clock: FakeClock) -> None:
     save(repository, Given([file("/ledger/t", [NOISE], at=clock(), page_bytes=65_536)], clock))
     changed = bytearray(NOISE)
