@@ -85,6 +85,19 @@ def test_more_often_than_the_cap_is_refused_and_on_record_over_restarts_too(worl
     assert until_over(w).outcome == "ended"
 
 
+def test_a_command_that_has_just_ended_cools_down_first(world, policy) -> None:
+    w = world(policy(on_critical=ActionPolicy("true", 9, HOUR, cooldown=600 * SECOND)))
+    w.actions = Actions(w.store, w.now)
+    w.see(CRITICAL)
+    assert until_over(w).outcome == "ended"
+    w.see(OK, CRITICAL)
+    assert until_over(w).outcome == "cooling down"
+    w.see(OK)
+    w.now += 600 * SECOND
+    w.see(CRITICAL)
+    assert until_over(w).outcome == "ended"
+
+
 def test_a_request_whose_alert_is_over_is_dropped(world, policy) -> None:
     w = critical_world(world, policy, "true")
     w.see(CRITICAL, OK)

@@ -1,6 +1,7 @@
 """The engine as the daemon uses it: real store, real outbox, real delivery; only the channel's far end is in memory."""
 
 import sqlite3
+import time
 from datetime import timedelta
 
 import pytest
@@ -57,6 +58,37 @@ def test_a_message_carries_what_an_operator_needs(world, policy, result) -> None
         "keepwatch silence check=disk entity=/srv",
     ):  # fmt: skip
         assert part in sent.body
+
+
+def test_a_message_shows_the_way_it_came_where_it_goes_and_what_hangs_on_it(world, policy) -> None:
+    w = world(policy(), policy("shop", depends_on=("disk",)), policy("till", depends_on=(("disk", "shop"),)))
+    w.surround(
+        trend=lambda check, entity: (0.1, 0.2, float("nan"), 0.9),
+        outlook=lambda check, entity: "used reaches 100% in 3h to 5h",
+        plan=lambda check, entity: "fire (A new machine), owner Anna" if check == "disk" else None,
+    )
+    w.see(CRITICAL)
+    [sent] = w.phones["ops"].received
+    for part in (
+        "lately: ▁▂█", "outlook: used reaches 100% in 3h to 5h", "what depends on it: shop, till",
+        "emergency plan: fire (A new machine), owner Anna", "why: keepwatch why ",
+    ):  # fmt: skip
+        assert part in sent.body
+
+
+def test_ten_thousand_firing_alerts_cost_a_tick_little(world, policy, channel) -> None:
+    checks = [f"check {number}" for number in range(10_000)]
+    w = world(*map(policy, checks), channels=[channel(), channel("boss", escalate_after="30m", quiet_hours="00:00-01:00")])
+    w.engine.take([_bad(check, w) for check in checks], w.now)
+    w.tell()
+    w.now += SECOND
+    w.tell()
+    began = time.process_time()
+    for _ in range(3):
+        w.now += SECOND
+        w.engine.tick(w.now)
+    assert (time.process_time() - began) / 3 < 0.3
+    assert len(w.titles()) == 1
 
 
 def test_a_storm_is_one_digest(world, policy, channel) -> None:
