@@ -19,7 +19,7 @@ from backup.snapshot import Snapshot
 from backup.sources.base import Problem
 from backup.sources.files import Excludes
 from backup.target import Target
-from backup.tree import Node, as_text, parse_tree
+from backup.tree import Entry, Node, as_text, parse_entries
 from backup.walking import locate
 
 BIG_FILE_BYTES = 64 << 20
@@ -167,9 +167,9 @@ class _Survey:
         while level:
             below: dict[bytes, list[_Visit]] = {}
             for name, content in self._repository.load_blobs(BlobKind.TREE, level):
-                nodes = parse_tree(content)
+                entries = parse_entries(content)
                 for visit in level[name]:
-                    self._visit(visit, name, nodes, below)
+                    self._visit(visit, name, entries, below)
             level = below
 
     def count_existing(self) -> int:
@@ -211,27 +211,29 @@ class _Survey:
             return False
         return bool(self._chooses(os.path.join(visit.path, name), is_folder, visit))
 
-    def _visit(self, visit: _Visit, tree: bytes, nodes: list[Node], below: dict[bytes, list[_Visit]]) -> None:
+    def _visit(self, visit: _Visit, tree: bytes, entries: list[Entry], below: dict[bytes, list[_Visit]]) -> None:
         seen: set[bytes] = set()
         leaves: list[int] = []
         sizes: list[int] = []
         names: list[bytes] = []
-        for position, node in enumerate(nodes):
-            path = os.path.join(visit.path, node.name) if visit.path else node.name
-            if reason := unsafe_name(node.name, seen):
-                self.refused.append(Problem(f"{as_text(visit.path)}/{as_text(node.name)!r}", reason))
+        above = visit.path + b"/" if visit.path else b""
+        for position, entry in enumerate(entries):
+            name, is_folder = entry.name, entry.type == "dir"
+            path = above + name
+            if reason := unsafe_name(name, seen):
+                self.refused.append(Problem(f"{as_text(visit.path)}/{as_text(name)!r}", reason))
                 continue
-            seen.add(node.name)
+            seen.add(name)
             if self._visits is not None:
-                visit.names[node.name] = node.type == "dir"
-            chosen = self._chooses(path, node.type == "dir", visit)
+                visit.names[name] = is_folder
+            chosen = self._chooses(path, is_folder, visit)
             if chosen is None:
                 continue
-            if node.type == "dir":
-                self._descend(_Visit(path, node, chosen, visit), below)
+            if is_folder:
+                self._descend(_Visit(path, entry.node(), chosen, visit), below)
             elif chosen:
-                names.append(node.name)
-                self._leaf(path, position, node, leaves, sizes)
+                names.append(name)
+                self._leaf(path, position, entry, leaves, sizes)
         if self._visits is not None:
             self._visits.append(visit)
         if visit.chosen or names:
@@ -261,7 +263,7 @@ class _Survey:
             self.folders[above.path] = FolderPlan(above.path, above.node, b"", (), ())
             above = above.above
 
-    def _is_left_alone(self, path: bytes, node: Node) -> bool:
+    def _is_left_alone(self, path: bytes, entry: Entry) -> bool:
         """Whether a name of a file with several is not to be touched: the others are not to be linked to it then."""
         if self._overwrite not in (Overwrite.NEVER, Overwrite.IF_NEWER):
             return False
@@ -269,21 +271,21 @@ class _Survey:
             status = os.lstat(os.path.join(os.fsencode(self._target), path))
         except OSError:
             return False
-        return judge(self._overwrite, node, status) is Verdict.LEAVE
+        return judge(self._overwrite, entry.node(), status) is Verdict.LEAVE
 
-    def _leaf(self, path: bytes, position: int, node: Node, leaves: list[int], sizes: list[int]) -> None:
-        if node.type in ("socket", "irregular"):
-            self.refused.append(Problem(as_text(path), f"it is of type {node.type}, which cannot be restored"))
+    def _leaf(self, path: bytes, position: int, entry: Entry, leaves: list[int], sizes: list[int]) -> None:
+        if entry.type in ("socket", "irregular"):
+            self.refused.append(Problem(as_text(path), f"it is of type {entry.type}, which cannot be restored"))
             return
         self.files += 1
-        if node.links > 1 and node.inode and not self._is_left_alone(path, node):
-            first = self._first_of.setdefault((node.inode, node.device_id), path)
+        if entry.links > 1 and entry.inode and not self._is_left_alone(path, entry):
+            first = self._first_of.setdefault((entry.inode, entry.device_id), path)
             if first != path:
                 self.links.append((first, path))
                 return
-        self.bytes += node.size
-        if node.size >= BIG_FILE_BYTES and node.type == "file":
-            self.big_files.append((path, node))
+        self.bytes += entry.size
+        if entry.size >= BIG_FILE_BYTES and entry.type == "file":
+            self.big_files.append((path, entry.node()))
             return
         leaves.append(position)
-        sizes.append(node.size)
+        sizes.append(entry.size)

@@ -151,12 +151,12 @@ class Target:
 
 def write_at(descriptor: int, content: bytes, offset: int, *, sparse: bool) -> None:
     """Write all of ``content``; where it is zeros for long enough, leave a hole. Raises OSError."""
-    if not sparse or HOLE not in content:
-        _write_all(descriptor, memoryview(content), offset)
-        return
     view, start = memoryview(content), 0
-    for position in range(0, len(content), len(HOLE)):
-        if content[position : position + len(HOLE)] == HOLE:
+    if len(content) < len(HOLE):  # as most files are
+        sparse = False
+    for position in range(0, len(content), len(HOLE)) if sparse else ():
+        # looking at one byte first is what makes this cheap for content that is none
+        if not content[position] and view[position : position + len(HOLE)] == HOLE:
             _write_all(descriptor, view[start:position], offset + start)
             start = position + len(HOLE)
     _write_all(descriptor, view[start:], offset + start)

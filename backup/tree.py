@@ -3,22 +3,25 @@
 A tree lists the entries of one directory. Its bytes decide its identity, so they are exactly those that restic writes
 for the same directory in UTC: field order, Go's string escapes, times, mode bits. What this module refuses: guessing.
 A tree that is not valid raises CorruptData; an unsafe name is returned as it stands, for the caller to judge.
-Source of the format: restic's ``internal/data/tree.go``, ``node.go``, Go's ``encoding/json`` and ``strconv.Quote``.
+Source of the format: restic's ``internal/data/tree.go`` and ``node.go``; strings are :mod:`backup.quoting`'s.
 """
 
 import json
 import os
 import re
 import stat
-import unicodedata
 from base64 import b64decode, b64encode
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import orjson
 
 from backup.errors import CorruptData
+from backup.quoting import as_text as as_text
+from backup.quoting import is_plain, json_string, quote_name, unquote_name
+from backup.quoting import raw_bytes as raw_bytes
 
 _DIR, _SYMLINK, _DEVICE, _FIFO = 1 << 31, 1 << 27, 1 << 26, 1 << 25
 _SOCKET, _SETUID, _SETGID, _CHAR, _STICKY = 1 << 24, 1 << 23, 1 << 22, 1 << 21, 1 << 20
@@ -160,100 +163,12 @@ def _parse_time(text: str) -> int:
     return seconds * _NS + int((fraction or "0").ljust(9, "0"))
 
 
-# ---- strings ----
-
-_PLAIN = re.compile(r"[ !#-%'-;=?-\[\]-~]*").fullmatch
-_JSON_SHORT = {
-    '"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f",
-}  # fmt: skip
-_JSON_LONG = {chr(c) for c in range(0x20)} | {"<", ">", "&", "\u2028", "\u2029"}
-_QUOTE_SHORT = {
-    "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\", '"': '\\"',
-}  # fmt: skip
-
-
-def json_string(text: str) -> str:
-    """Quote as Go's encoding/json does. Bytes that were not UTF-8 become U+FFFD, escaped."""
-    if _PLAIN(text):
-        return f'"{text}"'
-    return '"' + "".join(map(_json_char, text)) + '"'
-
-
-def _json_char(char: str) -> str:
-    if char in _JSON_SHORT:
-        # Go before 1.22 wrote \b and \f long; every release that keepwatch meets reads both
-        return _JSON_SHORT[char] if char not in "\b\f" else f"\\u{ord(char):04x}"
-    if char in _JSON_LONG:
-        return f"\\u{ord(char):04x}"
-    return "\\ufffd" if "\udc80" <= char <= "\udcff" else char
-
-
-def quote_name(name: str) -> str:
-    """The inner part of Go's strconv.Quote: how restic keeps any byte of a name through JSON."""
-    return name if _PLAIN(name) else "".join(map(_quote_char, name))
-
-
-def _quote_char(char: str) -> str:
-    if char in _QUOTE_SHORT:
-        return _QUOTE_SHORT[char]
-    code = ord(char)
-    if code < 0x20 or code == 0x7F:
-        return f"\\x{code:02x}"
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if char == " " or unicodedata.category(char)[0] in "LMNPS":
-        return char
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-_UNQUOTE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|[abfnrtv\\\"'])")
-_UNQUOTE_SHORT = {
-    "a": 7, "b": 8, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 0x5C, '"': 0x22, "'": 0x27,
-}  # fmt: skip
-
-
-def unquote_name(text: str) -> bytes:
-    """Undo :func:`quote_name`; octal escapes are read too. Raises ValueError when it is not well quoted."""
-    if "\\" not in text and '"' not in text:
-        return raw_bytes(text)
-    raw, end = bytearray(), 0
-    for match in _UNQUOTE.finditer(text):
-        raw += _unquoted_plain(text[end : match.start()])
-        escape, end = match.group(1), match.end()
-        if escape[0] == "x":
-            raw.append(int(escape[1:], 16))
-        elif escape[0] in "uU":
-            raw += chr(int(escape[1:], 16)).encode()
-        elif len(escape) == 3:
-            raw.append(int(escape, 8))
-        else:
-            raw.append(_UNQUOTE_SHORT[escape])
-    raw += _unquoted_plain(text[end:])
-    return bytes(raw)
-
-
-def _unquoted_plain(text: str) -> bytes:
-    if "\\" in text or '"' in text:
-        raise ValueError(f"the name {text!r} is not quoted as Go does")
-    return raw_bytes(text)
-
-
-def raw_bytes(text: str) -> bytes:
-    """The bytes of a name that ``os`` functions gave as str. Nodes are sorted by them."""
-    return text.encode("utf-8", "surrogateescape")
-
-
-def as_text(raw: bytes) -> str:
-    """Undo :func:`raw_bytes`."""
-    return raw.decode("utf-8", "surrogateescape")
-
-
 # ---- encoding ----
 
 
 def encode_name(name: str) -> str:
     """Encode a node's name as the JSON string it is written and, by :func:`split_tree`, found by."""
-    return f'"{name}"' if _PLAIN(name) else json_string(quote_name(name))
+    return f'"{name}"' if is_plain(name) else json_string(quote_name(name))
 
 
 def encode_head(
@@ -381,8 +296,43 @@ def encode_tree(nodes: Iterable[str]) -> bytes:
 
 def parse_tree(data: bytes) -> list[Node]:
     """Read a tree blob, in the order it has. Raises CorruptData."""
-    try:
+    with _telling_damage():
         return [_node(fields) for fields in _loads(data)["nodes"] or ()]
+
+
+class Entry(NamedTuple):
+    """What a plan wants to know of a node; much less to read than all of it."""
+
+    name: bytes
+    type: str
+    size: int
+    links: int
+    inode: int
+    device_id: int
+    fields: dict[str, Any]
+
+    def node(self) -> Node:
+        """Read the rest. Raises CorruptData."""
+        with _telling_damage():
+            return _node(self.fields)
+
+
+def parse_entries(data: bytes) -> list[Entry]:
+    """Read a tree blob as far as a plan needs, in the order it has. Raises CorruptData."""
+    with _telling_damage():
+        return [
+            Entry(
+                unquote_name(fields["name"]), fields["type"], fields.get("size", 0), fields.get("links", 0),
+                fields.get("inode", 0), fields.get("device_id", 0), fields,
+            )
+            for fields in _loads(data)["nodes"] or ()
+        ]  # fmt: skip
+
+
+@contextmanager
+def _telling_damage() -> Iterator[None]:
+    try:
+        yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptData(f"reading a tree: it is not valid: {error}") from error
 
@@ -399,7 +349,24 @@ def _loads(data: bytes) -> Any:
         return json.loads(data)  # takes lone surrogate escapes, which other writers may leave
 
 
+_FILE_FIELDS = (
+    "name", "type", "mode", "mtime", "atime", "ctime", "uid", "gid", "user", "group", "inode", "device_id", "size",
+    "links", "content",
+)  # fmt: skip
+"""What nearly every file has, in this order."""
+
+
 def _node(fields: dict[str, Any]) -> Node:
+    if tuple(fields) == _FILE_FIELDS:  # half the time of asking for each of all that there may be
+        (name, kind, mode, mtime, atime, ctime, uid, gid, user, group, inode, device, size, links, content) = (
+            fields.values()
+        )
+        mtime_ns = parse_time(mtime)
+        return Node(
+            unquote_name(name), kind, mode, mtime_ns, mtime_ns if atime == mtime else parse_time(atime),
+            mtime_ns if ctime == mtime else parse_time(ctime), uid, gid, user, group, inode, device, size, links,
+            content=None if content is None else tuple(map(_id, content)),
+        )  # fmt: skip
     mtime, ctime = fields.get("mtime"), fields.get("ctime")
     atime = fields.get("atime")
     mtime_ns = _moment(mtime)
