@@ -179,3 +179,32 @@ def test_a_pending_check_runs_four_times_as_often_until_it_is_decided(pool, stea
     pool.hasten(frozenset())
     asked_within(8)
     assert asked_within(16) == 2
+
+
+def test_a_pending_check_runs_at_the_interval_that_its_settings_name(pool, steady):
+    probe = Counting()
+    pool.configure([check("a", probe, every=timedelta(seconds=60), retry_interval=timedelta(seconds=5))])
+    pool.start_due()
+    collect(pool, 1)
+    pool.hasten(frozenset({"a"}))
+    before = probe.asked
+    for _ in range(20):
+        steady.now += 1
+        pool.start_due()
+        while pool._running:
+            pool.collect()
+    assert probe.asked - before == 4
+
+
+def test_a_check_that_others_depend_on_is_run_at_once_and_goes_on_in_its_rhythm(pool, steady):
+    probe = Counting()
+    pool.configure([check("parent", probe, every=timedelta(hours=1))])
+    pool.start_due()
+    collect(pool, 1)
+    pool.run_at_once({"parent", "nobody"})
+    pool.start_due()
+    collect(pool, 1)
+    assert probe.asked == 2
+    steady.now += 60
+    pool.start_due()
+    assert pool.collect() == []
