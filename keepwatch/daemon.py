@@ -29,6 +29,8 @@ from keepwatch.ticker import Ticker
 from keepwatch.viewing import Viewer, read_backups
 from keepwatch.watch import Watch
 from keepwatch.web.opening import open_server
+from monitor.inbox import Inbox
+from monitor.memory import Memories
 from monitor.node.page import NodePage
 
 log = logging.getLogger(__name__)
@@ -50,11 +52,13 @@ class Daemon:
         self._problems: dict[str, str | None] = {"configuration": None, "backup.db": None}
         self._stop_asked = False
         self._viewer = Viewer(settings, now(), now)
+        memories = Memories(state.memories)
+        inbox = Inbox(memories)
         self._server = open_server(
-            settings.web, settings.daemon.host, self._viewer.view, now, lambda: self._host_metrics.render()
+            settings.web, settings.daemon.host, self._viewer.view, now, lambda: self._host_metrics.render(), inbox
         )
         self._shelf = Shelf(settings, state.plan_log)
-        self._watch = Watch(settings, state.monitor_db, now, self._shelf.called_for)
+        self._watch = Watch(settings, state.monitor_db, now, self._shelf.called_for, memories, inbox)
         self._host_metrics = self._open_host_metrics()
         self._dispatcher = Dispatcher(settings, state, Catalog(state.backup_db), now)
         self._pulse = Pulse(("evaluation", "scheduler"))

@@ -4,6 +4,7 @@
     STATE/backup.db         catalog of runs and drills
     STATE/drills.jsonl      evidence of drills, hash-chained
     STATE/plans.jsonl       what became of emergency plans, hash-chained
+    STATE/memories/         what checks remember over a restart: how far logs were read, what jobs reported
     STATE/copies/           consistent copies of the databases, for backing them up
     STATE/scratch/          where drills restore to
     STATE/locks/            one lock file for the daemon and one a job
@@ -31,6 +32,7 @@ class StateDirectory:
         self.backup_db = self.path / "backup.db"
         self.journal = self.path / "drills.jsonl"
         self.plan_log = self.path / "plans.jsonl"
+        self.memories = self.path / "memories"
         self.copies = self.path / "copies"
         self.scratch = self.path / "scratch"
         self.locks = self.path / "locks"

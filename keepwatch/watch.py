@@ -27,7 +27,9 @@ from monitor.clock_steps import ClockSteps
 from monitor.engine import AlertEngine, Standing
 from monitor.forecaster import Forecaster
 from monitor.history import History
+from monitor.inbox import Inbox
 from monitor.maintenance import maintenance_of
+from monitor.memory import Memories
 from monitor.notify import AppriseNotifier, Delivery
 from monitor.outbox import ChannelState
 from monitor.policy import bounded_readings, policy_of
@@ -55,12 +57,16 @@ class Watch:
         database: Path,
         clock: Callable[[], datetime],
         plan: Callable[[str, str], str | None] = lambda _check, _entity: None,
+        memories: Memories | None = None,
+        inbox: Inbox | None = None,
     ) -> None:
         """Open the store; a damaged one is set aside. ``plan``: the emergency plan that a check and entity call for.
 
         Raises MonitorStoreError.
         """
         self._clock, self._plan = clock, plan
+        self._memories = memories or Memories()
+        self._inbox = inbox or Inbox(self._memories)
         self._store = MonitorStore(database, set_aside_corrupt=True)
         self.file_systems = FileSystems()
         self._latest: dict[str, dict[str, Result]] = {}
@@ -199,7 +205,11 @@ class Watch:
         self._store.close()
 
     def _configure_pool(self) -> None:
-        checks = build_checks(self._settings.checks, file_systems=self.file_systems, clock=self._clock)
+        self._inbox.expect(self._settings.checks, self._clock())
+        checks = build_checks(
+            self._settings.checks, file_systems=self.file_systems, clock=self._clock, memories=self._memories,
+            inbox=self._inbox, zone=self._settings.daemon.zone,
+        )  # fmt: skip
         self._types = {check.name: check.type for check in checks}
         self._latest = {name: results for name, results in self._latest.items() if name in self._types}
         statuses: dict[str, dict[str, Status]] = {}

@@ -10,9 +10,11 @@ from typing import Annotated, get_args
 
 from config.checks.base import ActionSettings, Bound, CheckBase, Readings
 from config.checks.choosing import ChosenByType
+from config.checks.data import DataCheck
 from config.checks.extensions import ExtensionCheck
 from config.checks.hardware import HardwareCheck
 from config.checks.host import HostCheck
+from config.checks.logs import LogCheck
 from config.checks.services import ServiceCheck
 from config.checks.snmp import SnmpCheck
 from config.checks.upkeep import UpkeepCheck
@@ -20,7 +22,8 @@ from config.checks.upkeep import UpkeepCheck
 __all__ = ["READINGS", "ActionSettings", "Bound", "CheckBase", "CheckSettings", "main_reading"]
 
 CheckSettings = Annotated[
-    HostCheck | UpkeepCheck | HardwareCheck | SnmpCheck | ServiceCheck | ExtensionCheck, ChosenByType()
+    HostCheck | UpkeepCheck | HardwareCheck | SnmpCheck | ServiceCheck | LogCheck | DataCheck | ExtensionCheck,
+    ChosenByType(),
 ]
 
 READINGS: Mapping[str, Readings] = MappingProxyType(

@@ -19,6 +19,7 @@ from keepwatch.view import AlertView, CheckView, View
 from keepwatch.viewing import Viewer, WatchPart, read_backups
 from monitor.build import build_checks
 from monitor.check import run_check
+from monitor.memory import Memories
 from monitor.probes.file_systems import FileSystems
 from monitor.result import Result, Status
 from monitor.store import MonitorStore
@@ -131,7 +132,11 @@ def check(
     file_systems = FileSystems()
     try:
         chosen = [known[name] for name in names] if names else list(known.values())
-        results = [r for c in build_checks(chosen, file_systems=file_systems, clock=now) for r in run_check(c, {}, now)]
+        built = build_checks(
+            chosen, file_systems=file_systems, clock=now, zone=setup.settings.daemon.zone,
+            memories=Memories(setup.settings.daemon.state_dir / "memories", may_write=False),
+        )  # fmt: skip
+        results = [result for one in built for result in run_check(one, {}, now)]
     finally:
         file_systems.close()
     if as_json:

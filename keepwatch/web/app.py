@@ -1,10 +1,10 @@
 """The addresses of the web server: page, metrics, health, JSON. Everything is answered from the view in memory.
 
-Reads only (GET and HEAD), under its own names only: the Host header is checked, so that no website can reach the page
-through a name of its own that points here. Errors are pages without tracebacks; those go to the log.
+Reads only (GET and HEAD) but for what :mod:`keepwatch.web.intake` takes, and under its own names only: the Host header
+is checked, so that no website can reach the page through a name of its own that points here. Errors are pages without
+tracebacks; those go to the log.
 """
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from datetime import datetime
@@ -23,8 +23,10 @@ from keepwatch.view import View
 from keepwatch.web.access import Access, Gatekeeper
 from keepwatch.web.api import LISTS, as_json, dump, part_as_json
 from keepwatch.web.door import Doorkeeper
+from keepwatch.web.intake import Intake
 from keepwatch.web.page import STATIC, PageRenderer
 from monitor.exposition import CONTENT_TYPE
+from monitor.inbox import Inbox
 
 _REASONS = {404: "There is no such page.", 405: "This address can only be read.", 500: "Something broke on our side."}
 
@@ -39,14 +41,17 @@ def create_app(
     host_metrics: Callable[[], bytes] | None = None,
     access: Access | None = None,
     names: Collection[str] = (),
+    inbox: Inbox | None = None,
     not_ready: Callable[[], str | None] = lambda: None,
 ) -> ASGIApp:
     """Make the application.
 
     ``view`` returns the latest view at once; ``page`` the metrics, made from the same view when left out;
-    ``host_metrics`` makes those of the host, which may take its time, or raises HostMetricsOff; ``not_ready`` is the
+    ``host_metrics`` makes those of the host within milliseconds (a thread for it would cost a scrape's worth of them),
+    or raises HostMetricsOff; ``not_ready`` is the
     daemon's own reason why it is not ready yet (a store that is not open), None when there is none. With ``access``,
-    others than this machine may connect, by address or by one of ``names``, and its users are asked for.
+    others than this machine may connect, by address or by one of ``names``, and its users are asked for. ``inbox``
+    takes what jobs report and others push.
     """
     shown = PageRenderer(clock)
 
@@ -89,9 +94,10 @@ def create_app(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes],
         exception_handlers={HTTPException: failed, Exception: failed},
     )
-    if access is None:
-        return Doorkeeper(starlette, names)
-    return Doorkeeper(Gatekeeper(starlette, access), names, addresses=True)
+    inner: ASGIApp = Gatekeeper(starlette, access) if access else starlette
+    if inbox:
+        inner = Intake(inner, inbox, clock)
+    return Doorkeeper(inner, names, addresses=access is not None)
 
 
 def _metrics_routes(page: MetricsPage, host_metrics: Callable[[], bytes] | None) -> Iterator[tuple[str, Endpoint]]:
@@ -101,7 +107,7 @@ def _metrics_routes(page: MetricsPage, host_metrics: Callable[[], bytes] | None)
     async def of_host(_: Request) -> Response:
         assert host_metrics is not None
         try:
-            return Response(await asyncio.to_thread(host_metrics), headers={"Content-Type": CONTENT_TYPE})
+            return Response(host_metrics(), headers={"Content-Type": CONTENT_TYPE})
         except HostMetricsOff as off:
             return PlainTextResponse(f"404 {off}\n", 404)
 

@@ -4,12 +4,14 @@ Nothing is measured and nothing started here; a probe opens what it needs at its
 """
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 
 from config.checks import CheckSettings
-from monitor.build import extensions, hardware, host, services, snmp, upkeep
+from monitor.build import data, extensions, hardware, host, logs, services, snmp, upkeep
 from monitor.build.recipe import Recipes, Shared
 from monitor.check import Check
+from monitor.inbox import Inbox
+from monitor.memory import Memories
 from monitor.probes.file_systems import FileSystems
 
 RECIPES: Recipes = (
@@ -18,15 +20,28 @@ RECIPES: Recipes = (
     | hardware.RECIPES
     | snmp.RECIPES
     | services.RECIPES
+    | logs.RECIPES
+    | data.RECIPES
     | extensions.RECIPES
 )
 
 
 def build_checks(
-    checks: Iterable[CheckSettings], *, file_systems: FileSystems, clock: Callable[[], datetime]
+    checks: Iterable[CheckSettings],
+    *,
+    file_systems: FileSystems,
+    clock: Callable[[], datetime],
+    memories: Memories | None = None,
+    inbox: Inbox | None = None,
+    zone: tzinfo = UTC,
 ) -> list[Check]:
-    """Return a check for each settings entry, in their order. Certificates are held against ``clock``."""
-    shared = Shared(file_systems, clock)
+    """Return a check for each settings entry, in their order.
+
+    Certificates and ages are held against ``clock``, which has to be a function of a module: some probes measure in a
+    child. Without ``memories`` a check remembers as long as it lives; without ``inbox`` nobody has reported.
+    """
+    memories = memories or Memories()
+    shared = Shared(file_systems, clock, memories, inbox or Inbox(memories), zone)
     return [_build(check, shared) for check in checks]
 
 

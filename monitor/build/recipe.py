@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from config.checks import CheckBase
+from monitor.inbox import Inbox
+from monitor.memory import Memories
 from monitor.probes.file_systems import FileSystems
 from monitor.result import Probe
 
@@ -16,6 +18,10 @@ class Shared:
 
     file_systems: FileSystems
     clock: Callable[[], datetime]
+    memories: Memories
+    inbox: Inbox
+    zone: tzinfo
+    """Where calendar times in settings are read."""
 
 
 @dataclass(frozen=True, slots=True)

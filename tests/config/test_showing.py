@@ -69,7 +69,9 @@ def test_the_sample_does_exactly_what_the_embedded_default_does(write: Write) ->
 def test_the_sample_tells_every_key_of_every_model_with_its_description() -> None:
     text = sample(MACHINE.state_dir)
     prose = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
-    left_out = {"ActionSettings", "Bound", "SnmpUser"}  # shown by example within one line
+    # shown by example within one line
+    sources = {"SideSettings", "SqlSource", "HttpSource", "JsonSource", "FolderSource"}
+    left_out = {"ActionSettings", "Bound", "SnmpUser", *sources}
     for model in every_model():
         for name, field in model.model_fields.items():
             if model is not Settings and model.__name__ not in left_out:
@@ -89,6 +91,8 @@ def test_every_example_in_the_sample_loads_once_its_mark_is_taken_away(write: Wr
     assert replaced == 1, "the keys of S3 load with a URL of S3"
     checks, replaced = re.subn(r"^user = \{ name.*\n", "", checks, flags=re.MULTILINE)
     assert replaced == 4, "a device is asked by a community or as a user"
+    checks, replaced = re.subn(r"^(file|http) = .*\n", "", checks, flags=re.MULTILINE)
+    assert replaced == 2, "a freshness check looks at one thing"
     common, checks = checks.split("[[checks]]", 1)
     path = write(before_checks + "[[checks]]" + checks)
     environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", text), "x")
