@@ -271,6 +271,14 @@ def _blob_document(entry: BlobEntry) -> dict[str, str | int]:
     return document
 
 
+def parse_packs(document: bytes) -> list[str]:
+    """Read of the JSON of an index file only which packs it lists. Raises CorruptData."""
+    try:
+        return [_pack_id(pack["id"]) for pack in orjson.loads(document)["packs"] or ()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptData(f"could not read an index: {type(error).__name__}: {error}") from error
+
+
 class _Columns(NamedTuple):
     """The blobs of one pack, as the index keeps them."""
 

@@ -12,7 +12,7 @@ pack and send the small `PackRecord` home.
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
@@ -106,6 +106,12 @@ def blob_id(plaintext: Buffer) -> bytes:
     return hashlib.sha256(plaintext).digest()
 
 
+def _equal(one: Buffer, other: Buffer) -> bool:
+    """Compare as bytes: views are compared item by item, which takes sixty times as long."""
+    here, there = (bytes(part) if isinstance(part, memoryview) else part for part in (one, other))
+    return here == there
+
+
 def pack_size(entries: Iterable[BlobEntry]) -> int:
     """Compute the exact size of a pack with these entries: blobs, header, its sealing and its length."""
     return blobs_size(entries) + OVERHEAD_BYTES + LENGTH_BYTES
@@ -191,17 +197,25 @@ class BlobCodec:
     def prove(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes | memoryview:
         """As `decode`, in memory that the next call may write over."""
         try:
-            plain: bytes | memoryview = self._sealer.open_here(sealed)
-            if uncompressed_length:
-                if zstandard.frame_content_size(plain) not in {uncompressed_length, -1}:
-                    raise CorruptData("its length is not the one that the index gives")
-                plain = self._decompressor.decompress(plain, max_output_size=uncompressed_length)
+            plain = self.expand(sealed, uncompressed_length)
         except (CorruptData, zstandard.ZstdError) as error:
             raise CorruptData(f"could not read blob {name.hex()[:8]}: {error}", name=name.hex()) from error
         if hashlib.sha256(plain).digest() != name:
             reason = "the content does not match the name"
             raise CorruptData(f"could not read blob {name.hex()[:8]}: {reason}", name=name.hex())
         return plain
+
+    def expand(self, sealed: Buffer, uncompressed_length: int) -> bytes | memoryview:
+        """Open a blob without knowing its name, in memory that the next call may write over.
+
+        Raises CorruptData, ZstdError.
+        """
+        plain = self._sealer.open_here(sealed)
+        if not uncompressed_length:
+            return plain
+        if zstandard.frame_content_size(plain) not in {uncompressed_length, -1}:
+            raise CorruptData("its length is not the one that the index gives")
+        return self._decompressor.decompress(plain, max_output_size=uncompressed_length)
 
     def open_header(self, sealed: Buffer) -> list[BlobEntry]:
         """Open and parse a sealed pack header. Raises CorruptData."""
@@ -250,6 +264,26 @@ class PackBuilder:
         self._codec.prove(room[:length], name, uncompressed_length)
         self._append(name, length, uncompressed_length)
         return length
+
+    def add_unnamed(self, plaintext: Buffer, is_wanted: Callable[[bytes], bool]) -> tuple[bytes, int]:
+        """Compress, seal and prove a blob, name it by what came back, and keep it if ``is_wanted`` says so of the name.
+
+        One hash instead of two, for blobs that are probably new. Gives the name, and the sealed bytes or 0. Raises
+        CorruptData when what comes back is not the plaintext.
+        """
+        room = self._room(len(plaintext) + OVERHEAD_BYTES)
+        length, uncompressed_length = self._codec.encode_into(plaintext, room)
+        try:
+            plain = self._codec.expand(room[:length], uncompressed_length)
+        except zstandard.ZstdError as error:
+            raise CorruptData(f"could not seal a blob: {error}; suspect the memory") from error
+        name = blob_id(plain)
+        if not _equal(plain, plaintext):
+            raise CorruptData(f"could not seal blob {name.hex()[:8]}: it does not come back; suspect the memory")
+        if not is_wanted(name):
+            return name, 0
+        self._append(name, length, uncompressed_length)
+        return name, length
 
     def add_sealed(self, name: bytes, sealed: Buffer, uncompressed_length: int) -> None:
         """Take a blob over from another pack of the same repository, after proving it. Raises CorruptData."""

@@ -167,7 +167,7 @@ def _affected_index_files(repository: Repository, gone: set[str]) -> Iterator[st
     merge = len(small) >= _FEW
     for file in files:
         if (merge and file.name in small) or (
-            gone and any(listing.pack in gone for listing in repository.load_index_file(file.name))
+            gone and not gone.isdisjoint(repository.packs_of_index_file(file.name))
         ):
             yield file.name
 

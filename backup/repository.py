@@ -28,7 +28,7 @@ from backup.errors import (
     StorageError,
     UnsupportedRepository,
 )
-from backup.index import FLUSH_BLOBS, Index, PackListing, format_index, parse_index
+from backup.index import FLUSH_BLOBS, Index, PackListing, format_index, parse_index, parse_packs
 from backup.keys import KdfParameters, OpenedKey, add_key, open_master_key
 from backup.owner import Owner
 from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
@@ -305,6 +305,12 @@ class Repository:
         document = self._files.load(FileKind.INDEX, name)
         with _naming(name):
             return parse_index(document)
+
+    def packs_of_index_file(self, name: str) -> list[str]:
+        """Name the packs that one index file lists. Raises as `load_index_file`, and is much cheaper."""
+        document = self._files.load(FileKind.INDEX, name)
+        with _naming(name):
+            return parse_packs(document)
 
     def _add_index_file(self, index: Index, name: str) -> None:
         document = self._files.load(FileKind.INDEX, name)

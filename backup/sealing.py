@@ -21,6 +21,9 @@ from backup.storage.base import FileKind, Storage
 _PACKS_IN_FLIGHT = 2
 """Finished packs that may wait for the storage while the bench goes on."""
 
+_EXPECT_NEW_AFTER = 8
+"""So many new pieces of files in a row, and the next is taken for new, too, until one is not."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReadFiles:
@@ -105,6 +108,7 @@ class SealingBench:
         self._putter = ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="put")
         self._putting: deque[tuple[PackRecord, Future[None]]] = deque()
         self._stored: list[PackRecord] = []
+        self._new_in_a_row = 0
 
     def do(self, job: Job) -> object:
         """Do one job. Raises BackupError when the repository cannot take it."""
@@ -143,11 +147,26 @@ class SealingBench:
     # ---- blobs and packs
 
     def _save(self, content: bytes | memoryview) -> bytes:
+        if self._new_in_a_row >= _EXPECT_NEW_AFTER:
+            return self._save_unnamed(content)
         name = blob_id(content)
-        if not self._is_known(BlobKind.DATA, name) and self._claims.claim(name):
+        if self._is_new(name):
             self._add(BlobKind.DATA, name, content)
             self._tally.data_blobs += 1
         return name
+
+    def _save_unnamed(self, content: bytes | memoryview) -> bytes:
+        """Seal first and ask later: where all is new, as in a first backup, that saves one of two hashes."""
+        name, added = self._builders[BlobKind.DATA].add_unnamed(content, self._is_new)
+        if added:
+            self._tally.data_blobs += 1
+            self._added(BlobKind.DATA, added, content)
+        return name
+
+    def _is_new(self, name: bytes) -> bool:
+        new = not self._is_known(BlobKind.DATA, name) and self._claims.claim(name)
+        self._new_in_a_row = self._new_in_a_row + 1 if new else 0
+        return new
 
     def _save_tree(self, name: bytes, content: bytes) -> None:
         # a tree and a file may have the same bytes: they are claimed apart
@@ -156,8 +175,11 @@ class SealingBench:
             self._tally.tree_blobs += 1
 
     def _add(self, kind: BlobKind, name: bytes, content: bytes | memoryview) -> None:
+        self._added(kind, self._builders[kind].add(name, content), content)
+
+    def _added(self, kind: BlobKind, stored: int, content: bytes | memoryview) -> None:
         builder = self._builders[kind]
-        self._tally.bytes_stored += builder.add(name, content)
+        self._tally.bytes_stored += stored
         self._tally.bytes_added += len(content)
         if builder.full:
             self._put(builder.finish())

@@ -156,7 +156,7 @@ def write_at(descriptor: int, content: bytes, offset: int, *, sparse: bool) -> N
         sparse = False
     for position in range(0, len(content), len(HOLE)) if sparse else ():
         # looking at one byte first is what makes this cheap for content that is none
-        if not content[position] and view[position : position + len(HOLE)] == HOLE:
+        if not content[position] and content[position : position + len(HOLE)] == HOLE:
             _write_all(descriptor, view[start:position], offset + start)
             start = position + len(HOLE)
     _write_all(descriptor, view[start:], offset + start)

@@ -151,3 +151,27 @@ def test_a_header_length_that_cannot_be_is_refused(claimed: int) -> None:
 def test_what_a_worker_sends_home_is_small() -> None:
     pack = build(*(b"%d" % number for number in range(100)))
     assert sum(len(part) for part in astuple(pack.record)) < 100 * 42 + 64
+
+
+def test_a_blob_may_be_named_by_what_came_back_of_it() -> None:
+    builder = PackBuilder(KEY, BlobKind.DATA)
+    asked: list[bytes] = []
+    assert builder.add_unnamed(TEXT, lambda name: not asked.append(name)) == (blob_id(TEXT), builder.size)
+    assert builder.add_unnamed(memoryview(NOISE), lambda _: False) == (blob_id(NOISE), 0)
+    assert asked == [blob_id(TEXT)]
+    (entry,) = builder.finish().record.entries()
+    assert (entry.id, entry.uncompressed_length) == (blob_id(TEXT), len(TEXT))
+
+
+@pytest.mark.parametrize("blob", [TEXT, NOISE], ids=["compressed", "as it is"])
+def test_a_flipped_bit_is_found_in_what_has_no_name_yet(monkeypatch: pytest.MonkeyPatch, blob: bytes) -> None:
+    seal = Sealer.seal_into
+
+    def seal_badly(self: Sealer, plaintext: bytes, room: memoryview) -> int:
+        return seal(self, plaintext[:-1] + bytes([plaintext[-1] ^ 1]), room)
+
+    builder = PackBuilder(KEY, BlobKind.DATA)
+    monkeypatch.setattr(Sealer, "seal_into", seal_badly)
+    with pytest.raises(CorruptData, match="could not seal"):
+        builder.add_unnamed(blob, lambda _: True)
+    assert builder.count == 0
