@@ -22,10 +22,12 @@ mosquitto:mosquitto:a broker of MQTT to watch
 unbound:unbound:answers DNS
 sshd:openssh-server:shows a banner and a host key
 ping:iputils-ping:sends echoes where the kernel lets us not
+snmpd:snmpd:a device to ask over SNMP
+dummy-ups:nut-server:an uninterruptible power supply that there is not
 '
 
 # servers lie where only root's PATH looks, or not even that
-for folder in ${SERVER_FOLDERS-/usr/sbin /usr/lib/postgresql/*/bin}; do PATH=$PATH:$folder; done
+for folder in ${SERVER_FOLDERS-/usr/sbin /usr/lib/postgresql/*/bin /lib/nut}; do PATH=$PATH:$folder; done
 
 packages='' reasons=''
 while IFS=: read -r command package reason; do
@@ -69,6 +71,7 @@ for package in $packages; do # nor shall they start at the next boot
     case $package in
         mariadb-server) unit=mariadb ;;
         openssh-server) unit=ssh ;;
+        snmpd | nut-server) unit=$package ;;
         prometheus | prometheus-alertmanager | prometheus-node-exporter | postgresql | redis-server | memcached | rabbitmq-server | nats-server | mosquitto | unbound) unit=$package ;;
         *) continue ;;
     esac

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,14 +76,19 @@ class ListeningPortsProbe:
         found: dict[str, str] = {}
         wanted = {f"socket:[{inode}]": inode for inode in inodes}
         for pid, line in procfs.stat_lines(self._proc):
-            folder = f"{os.fspath(self._proc)}/{pid}/fd"
-            try:
-                targets = {os.readlink(f"{folder}/{number}") for number in os.listdir(folder)}
-            except OSError:
-                continue
-            for target in targets & wanted.keys():
+            for target in wanted.keys() & _open_targets(f"{os.fspath(self._proc)}/{pid}/fd"):
                 found[wanted[target]] = procfs.name_of(line).decode("utf-8", "replace")
         return found
+
+
+def _open_targets(folder: str) -> set[str]:
+    """Return what a process has open; nothing where this user may not look, and without what it closes meanwhile."""
+    targets = set()
+    with suppress(OSError):
+        for number in os.listdir(folder):
+            with suppress(FileNotFoundError):
+                targets.add(os.readlink(f"{folder}/{number}"))
+    return targets
 
 
 def _parsed(text: str) -> tuple[str, range]:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = (
     "initdb", "mariadbd", "redis-server", "memcached", "rabbitmq-server", "nats-server", "mosquitto", "unbound", "sshd",
-    "ping",
+    "ping", "snmpd", "dummy-ups",
 )  # fmt: skip
 TOOLS = (
     "restic", "promtool", "prometheus-alertmanager", "prometheus-node-exporter", "systemd-analyze", "chromium", "btrfs",
@@ -20,7 +20,7 @@ TOOLS = (
 )  # fmt: skip
 MISSING = {
     "prometheus": "promtool", "chromium": "chromium", "btrfs-progs": "btrfs", "mariadb-server": "mariadbd",
-    "openssh-server": "sshd",
+    "openssh-server": "sshd", "nut-server": "dummy-ups",
 }  # fmt: skip
 APT = 'echo "$@" >> "{log}"; touch "{marker}"'
 LACKS_ENSUREPIP = """case "$*" in
@@ -117,6 +117,7 @@ def test_root_gets_exactly_what_is_missing_and_no_service_is_started(machine: Pa
         "systemctl disable --quiet prometheus.service",
         "systemctl disable --quiet mariadb.service",
         "systemctl disable --quiet ssh.service",
+        "systemctl disable --quiet nut-server.service",
     ]
     assert not policy.exists()
 

@@ -61,8 +61,9 @@ def test_a_check_carries_what_the_settings_say(file_systems: FileSystems) -> Non
 
 HOST = ["cpu", "load", "memory", "swap", "disk", "disk_io", "network", "temperature", "fans", "uptime", "processes",
         "file_descriptors", "file_systems", "pressure", "oom_kills", "conntrack", "entropy", "users", "stuck_processes",
-        "process_limits", "cgroups", "reboot", "failed_logins", "smart", "md_raid", "zfs", "btrfs", "lvm", "memory_errors",
-        "machine_checks", "power_supply", "battery", "link", "bond", "ipmi_sensors", "ipmi_events"]  # fmt: skip
+        "process_limits", "cgroups", "reboot", "failed_logins", "smart", "md_raid", "zfs", "btrfs", "lvm",
+        "memory_errors", "machine_checks", "power_supply", "battery", "link", "bond", "ipmi_sensors",
+        "ipmi_events"]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", HOST)

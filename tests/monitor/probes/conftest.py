@@ -90,6 +90,64 @@ def values() -> Callable[[Measurement], dict[str, float]]:
     return by_name
 
 
+CAPTURED = Path(__file__).with_name("captured")
+
+
+@dataclass
+class FakeTools:
+    """A folder of programs that print what the real ones did. ``path`` goes where a probe takes a $PATH."""
+
+    folder: Path
+
+    @property
+    def path(self) -> str:
+        return str(self.folder)
+
+    def add(self, name: str, *answers: tuple[str, str] | tuple[str, str, int]) -> None:
+        """A program; each answer is a pattern of its arguments, a captured file (or text), and an exit status."""
+        cases = []
+        for pattern, answer, *status in answers:
+            file = CAPTURED / answer
+            if not file.is_file():
+                file = self.folder / f"{name}.{len(cases)}"
+                file.write_text(answer, encoding="utf-8")
+            cases.append(f"*'{pattern}'*) /bin/cat '{file}'; exit {status[0] if status else 0};;")
+        script = "#!/bin/sh\ncase \"$*\" in\n" + "\n".join(cases) + '\nesac\necho "unexpected: $*" >&2; exit 99\n'
+        # Written aside and moved: a program that is being written cannot be started by another thread's child.
+        new = self.folder / f"{name}.new"
+        new.write_text(script, encoding="utf-8")
+        new.chmod(0o755)
+        new.rename(self.folder / name)
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> FakeTools:
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    return FakeTools(folder)
+
+
+@pytest.fixture
+def captured() -> Callable[[str], str]:
+    """Read a captured file."""
+    return lambda name: (CAPTURED / name).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
+    """Write files below a folder, such as one shaped like /sys; returns the folder."""
+
+    def write(files: dict[str, str]) -> Path:
+        root = tmp_path / "tree"
+        for name, text in files.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text, encoding="utf-8")
+        root.mkdir(exist_ok=True)
+        return root
+
+    return write
+
+
 def self_signed(not_before: datetime, not_after: datetime) -> tuple[bytes, bytes]:
     """Return a certificate for localhost and 127.0.0.1, and its key, both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
