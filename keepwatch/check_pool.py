@@ -1,9 +1,10 @@
 """Runs checks on time on a few threads, and lets none hold up the others.
 
 Each check has its own fixed rhythm on the monotonic clock; a run that is late does not shift the next one, and a check
-never overlaps itself. A run that outlives its timeout by far is stuck in the kernel (a dead mount, a driver): its seat
-is written off, counted and replaced, and the check counts as unknown until it returns. The pool neither judges nor
-keeps results: it hands them over.
+never overlaps itself. A run that lasts longer than half a second (an address that swallows packets, a program that
+hangs) takes its seat along, and another one is set up for those who wait. One that outlives its timeout by far is stuck
+in the kernel (a dead mount, a driver): it is counted, and the check counts as unknown until it returns. The pool
+neither judges nor keeps results: it hands them over.
 """
 
 import heapq
@@ -28,6 +29,10 @@ _STUCK_AFTER_SECONDS = 5.0
 
 
 _RETRY_SHARE = 0.25
+_SLOW_SECONDS = 0.5
+"""A run that has lasted so long waits for something rather than works."""
+_MOST_SEATS = 256
+"""Also with ever so many slow runs: each seat is a thread, with some tens of KiB of its own."""
 
 
 @dataclass(slots=True)
@@ -61,7 +66,7 @@ class Lags:
 
 
 class CheckPool:
-    """Up to ``seats`` checks at once. All methods but the seats' own loop belong to one thread."""
+    """Up to ``seats`` checks at once, and the slow ones. All methods but the seats' own loop belong to one thread."""
 
     def __init__(
         self,
@@ -79,6 +84,8 @@ class CheckPool:
         self._hasty: frozenset[str] = frozenset()
         self._order = itertools.count()
         self._running: dict[str, _Run] = {}
+        self._seated: dict[int, _Run] = {}
+        self._seat_numbers = itertools.count(1)
         self._current: dict[str, Check] = {}
         self._last: dict[str, Before] = {}
         self._threads = 0
@@ -119,9 +126,8 @@ class CheckPool:
             if check.name in self._running:
                 continue
             run = self._running[check.name] = _Run(check, planned)
-            if self._threads - self.stuck < min(self._seats, len(self._running)):
-                self._add_seat()
             self._work.put(run)
+        self._set_up_seats(now)
 
     def hasten(self, names: frozenset[str]) -> None:
         """Run these checks at their retry interval, a quarter of the usual one by default, until told otherwise.
@@ -165,6 +171,7 @@ class CheckPool:
         if lags:
             self.lag_seconds = max(lags)
         results += self._give_up_stuck()
+        self._remove_seats()
         return results
 
     def stop(self) -> None:
@@ -187,14 +194,30 @@ class CheckPool:
             results += given_up(check, self._last.get(check.name, {}), self._clock(), now - run.started)
         return results
 
-    def _add_seat(self) -> None:
-        self._threads += 1
-        threading.Thread(target=self._sit, name=f"check-{self._threads}", daemon=True).start()
+    def _set_up_seats(self, now: float) -> None:
+        """Let as many sit down as have work, up to the usual number and those who are slow."""
+        if self._threads >= len(self._running):
+            return
+        slow = sum(
+            run.started is not None and now - run.started > _SLOW_SECONDS for run in list(self._seated.values())
+        )
+        for _ in range(min(self._seats + slow, _MOST_SEATS, len(self._running)) - self._threads):
+            self._threads += 1
+            number = next(self._seat_numbers)
+            threading.Thread(target=self._sit, args=(number,), name=f"check-{number}", daemon=True).start()
 
-    def _sit(self) -> None:
+    def _remove_seats(self) -> None:
+        """Send home those that were set up for slow runs which are over."""
+        for _ in range(self._threads - max(self._seats, len(self._running))):
+            self._threads -= 1
+            self._work.put(None)
+
+    def _sit(self, number: int) -> None:
         while (run := self._work.get()) is not None:
+            self._seated[number] = run
             run.started = self._monotonic()
             run.results = run_check(run.check, self._last.get(run.check.name, {}), self._clock)
+            del self._seated[number]
             self._done.put(run)
 
 

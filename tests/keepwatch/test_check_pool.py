@@ -98,6 +98,32 @@ def test_a_check_never_overlaps_itself_and_holds_up_no_other(pool, steady):
     slow.release.set()
 
 
+def test_any_number_of_slow_checks_holds_up_no_other_and_their_seats_go_with_them(pool, steady):
+    slow, quick = [Held() for _ in range(12)], Counting()
+    minutes = timedelta(minutes=5)
+    checks = [check(f"slow {number}", probe, timeout=minutes) for number, probe in enumerate(slow)]
+    pool.configure([*checks, check("quick", quick)])
+    for pair in range(6):
+        pool.start_due()
+        assert all(probe.begun.wait(5) for probe in slow[: 2 * pair + 2]), "two more begin each time"
+        steady.now += 0.6
+    pool.start_due()
+    assert [r.check for r in collect(pool, 1)] == ["quick"]
+    assert threads() >= 13
+    for probe in slow:
+        probe.release.set()
+    collect(pool, 12)
+    pool.collect()
+    deadline = time.monotonic() + 5
+    while threads() > 2:
+        assert time.monotonic() < deadline, "two seats are enough again"
+        time.sleep(0.001)
+
+
+def threads():
+    return sum(thread.name.startswith("check-") for thread in threading.enumerate())
+
+
 def test_a_stuck_check_is_told_as_unknown_its_seat_is_replaced_and_it_may_come_back(pool, steady):
     stuck, other = Held(), Held()
     pool.configure([check("stuck", stuck), check("other", other)])
