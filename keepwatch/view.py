@@ -347,6 +347,8 @@ class View:
     """Emergency plans, by name."""
     plan_findings: tuple[str, ...] = ()
     """What is wrong with plans that cannot be read, and risks without one."""
+    language: str = "en"
+    """Language in which it is shown, as BCP 47 has it."""
     silences: tuple[tuple[int, str, str, str, datetime], ...] = ()
     """Active ones: id, matchers, author, comment, end."""
     config_reloaded_at: datetime | None = None

@@ -197,6 +197,7 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
             )
             for repository in part.repositories
         ),
+        language=settings.daemon.language,
         plans=ingredients.plans.plans,
         plan_findings=ingredients.plans.plan_findings,
         silences=watch.silences,

@@ -6,19 +6,25 @@ translated: whoever searches for help with them has to find them.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from markupsafe import escape
+
 _HERE = Path(__file__).parent
 
 WORDS = (
-    "PASSED", "FAILED", "INCONCLUSIVE", "SHORT", "succeeded", "partial", "failed", "interrupted", "inconclusive",
-    "passed", "held", "left out", "ok", "warning", "critical", "unknown", "absent", "firing", "pending", "recovering",
-    "resolved", "hardware", "software", "network", "human error", "attack", "disaster", "day", "week", "month",
-    "drill journal", "log of plans",
+    "PASSED", "FAILED", "INCONCLUSIVE", "SHORT", "succeeded", "failed", "interrupted", "inconclusive", "passed",
+    "held", "running", "ok", "unknown", "absent", "waiting", "firing", "pending", "recovering", "resolved", "day",
+    "week", "month", "drill journal", "log of plans", "Unknown", "Mostly", "Starting", "Not sure", "So far", "Not all",
+    "Yes, but", "proven", "proven, loss above RPO", "proven, slower than RTO", "proven, last drill inconclusive",
+    "drill failed", "drill inconclusive", "structure whole, not restored", "read, not restored", "only sampled",
+    "no snapshot yet", "not drilled yet", "no drill set up", "proof too old",
+    "under way", "called for", "needs care", "to improve", "Acknowledge", "Silence", "start", "finish",
+    "Processor and memory", "Disks", "Network", "Temperatures and fans", "Services", "Other",
 )  # fmt: skip
 """Words that come as values, which no search of the code for texts would find."""
 
@@ -36,6 +42,27 @@ class Language:
         return said % values if values else said
 
 
+Say = Callable[..., str]
+"""Says a text, with values by name, in some language."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageLanguage:
+    """A language for templates: what is put into a text may be HTML already, and is escaped when it is not."""
+
+    language: Language
+
+    @property
+    def tag(self) -> str:
+        """As BCP 47 has it."""
+        return self.language.tag
+
+    def __call__(self, text: str, **values: Any) -> str:
+        """Return the text in this language, with the values in it."""
+        said = self.language(text)
+        return escape(said) % values if values else said
+
+
 @cache
 def language(tag: str) -> Language:
     """Return a language by its tag. Raises KeyError for one that we do not speak."""
@@ -45,3 +72,6 @@ def language(tag: str) -> Language:
     if not file.exists():
         raise KeyError(tag)
     return Language(tag, tomllib.loads(file.read_text(encoding="utf-8")))
+
+
+ENGLISH = language("en")

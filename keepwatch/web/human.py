@@ -10,6 +10,7 @@ from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from config.units import format_duration, format_size
+from keepwatch.languages import ENGLISH, Say
 from monitor.result import Reading
 
 _STEPS = ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h"), (60 * 86_400, 86_400, "d"))
@@ -35,12 +36,12 @@ def span(seconds: float) -> str:
     return f"{seconds // (30 * 86_400):.0f} months"
 
 
-def relative(moment: datetime, now: datetime) -> str:
+def relative(moment: datetime, now: datetime, _: Say = ENGLISH) -> str:
     """Write a moment as seen from ``now``: ``just now``, ``3 min ago``, ``in 12 min``, ``now``."""
     seconds = (now - moment).total_seconds()
     if seconds >= 0:
-        return "just now" if seconds < 5 else f"{span(seconds)} ago"
-    return "now" if seconds > -5 else f"in {span(-seconds)}"
+        return _("just now") if seconds < 5 else _("%(time)s ago", time=span(seconds))
+    return _("now") if seconds > -5 else _("in %(time)s", time=span(-seconds))
 
 
 def absolute(moment: datetime, zone: tzinfo) -> str:

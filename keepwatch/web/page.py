@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.units import format_duration, format_size
 from keepwatch.bridge import agree_command
+from keepwatch.languages import PageLanguage, language
 from keepwatch.view import AlertView, CheckView, DutyView, PlanView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
@@ -97,7 +98,8 @@ class PageRenderer:
         now = self._clock()
         title, icon = heading(view, now)
         body = self.fragment(view).decode("utf-8")
-        return _encoded(self._whole.render(body=body, title=title, favicon=icon, edition=self._edition))
+        _ = PageLanguage(language(view.language))
+        return _encoded(self._whole.render(body=body, title=title, favicon=icon, edition=self._edition, _=_))
 
     def fragment(self, view: View) -> bytes:
         """Return what stands inside the document's body and changes."""
@@ -117,12 +119,13 @@ class PageRenderer:
 
 def context(view: View, now: datetime) -> dict[str, object]:
     """Prepare everything that the fragment shows."""
-    zone = human.zone_of(view.timezone)
+    zone, _ = human.zone_of(view.timezone), PageLanguage(language(view.language))
     proofs = [verdicts.proof_of(job, view.drills, now) for job in view.jobs]
     title, icon = heading(view, now)
     active = [a for a in view.alerts if a.state != "resolved"]
     return {
         "view": view,
+        "_": _,
         "now": now,
         "title": title,
         "favicon": icon,
@@ -140,7 +143,7 @@ def context(view: View, now: datetime) -> dict[str, object]:
         "upkeep": {
             r.name: [(d, *duty_state(d, r.configured_at, now)) for d in r.duties] for r in view.repositories
         },
-        "relative": lambda moment: human.relative(moment, now),
+        "relative": lambda moment: human.relative(moment, now, _),
         "distance": lambda moment: human.span((now - moment).total_seconds()),
         "absolute": lambda moment: human.absolute(moment, zone),
         "clock": lambda moment: moment.astimezone(zone).strftime("%H:%M:%S"),

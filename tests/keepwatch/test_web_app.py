@@ -280,7 +280,7 @@ def test_without_scripts_the_page_still_renews_itself(client: httpx.Client) -> N
         ),
         (
             samples.bad_day,
-            ["FAILED", "INCONCLUSIVE", "partial", "overdue", "4 messages waiting", "deploying 4.2", "were refused"],
+            ["FAILED", "INCONCLUSIVE", "partial", "overdue", "to be sent: 4", "deploying 4.2", "were refused"],
         ),
         (
             samples.healthy,

@@ -71,7 +71,7 @@ def test_steps_are_a_checklist_with_who_and_when_while_the_plan_is_carried_out(o
     office.pass_time(minutes=5)
     shown = page(office)
     assert "under way Fire" in shown
-    assert "Carried out for 12 min , begun by anna: smoke &lt;b&gt;; promised within 4h" in shown
+    assert "Carried out for 12 min ; begun by anna: smoke &lt;b&gt;; promised within 4h" in shown
     assert "done by li, 7m after the start: by phone" in shown
     assert "keepwatch plan tick fire 1" not in shown
     assert "keepwatch plan tick fire 2" in shown
