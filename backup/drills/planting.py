@@ -21,6 +21,7 @@ from backup.storage.base import FileKind, Storage
 from backup.tree import as_text, parse_tree
 from backup.walking import locate
 
+_LOOKED_AT_BYTES = 1 << 20
 _NOWHERE = "/nothing in the snapshot is called so"
 
 
@@ -84,17 +85,18 @@ class Planting:
         self._in_pack(repository, blobs)
 
     def before_compare(self, plan: RestorePlan) -> None:
-        """Cut the end off the largest file that came back."""
+        """Cut the second half off the largest file that has one: a log that ends in zeros would not miss it."""
         if self._fault != faults.TRUNCATED_DUMP:
             return
         paths = [os.path.join(above, name) for above, _, names in os.walk(os.fsencode(plan.target)) for name in names]
         files = [(os.lstat(path).st_size, path) for path in paths if os.path.isfile(path) and not os.path.islink(path)]
-        size, path = max(files, default=(0, b""))
+        size, path = next(((size, path) for size, path in sorted(files, reverse=True) if _has_second_half(path, size)),
+                          (0, b""))  # fmt: skip
         if not size:
-            raise RestoreError("could not plant a fault: no file that came back has any content")
+            raise RestoreError("could not plant a fault: no file that came back has any content to lose")
         os.truncate(path, size // 2)
         name = as_text(os.path.relpath(path, os.fsencode(plan.target)))
-        self._planted = Planted(faults.TRUNCATED_DUMP, f"{name} is cut to half its length", os.path.basename(name))
+        self._planted = Planted(faults.TRUNCATED_DUMP, f"{name} is cut to half its length", Path(name).stem)
 
     @property
     def pretends_staleness(self) -> bool:
@@ -145,3 +147,9 @@ class Planting:
             self._planted = faults.plant_in_pack(self._view, self._fault or "", repository, blobs)
         except ValueError as error:
             raise RestoreError(f"could not plant a fault: {error}") from None
+
+
+def _has_second_half(path: bytes, size: int) -> bool:
+    with open(path, "rb") as file:
+        file.seek(size // 2)
+        return any(any(part) for part in iter(lambda: file.read(_LOOKED_AT_BYTES), b""))

@@ -1,0 +1,190 @@
+"""Databases under load, saved and drilled by a job's settings: planted faults are found, and none is invented."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from backup.drills.faults import DROPPED_TABLE, FEWER_ROWS, FLIPPED_BIT, STALE_SOURCE, SWAPPED_BLOB, TRUNCATED_DUMP
+from config.loading import load
+from keepwatch.orders import Ending, Order
+from keepwatch.runs import carry_out
+from keepwatch.state import StateDirectory
+from tests.backup.postgres_scene import SUMS, office
+from tests.keepwatch.guarded import without_waiting
+from tests.servers.private import private_folder
+from tests.servers.redis import redis
+
+SETTINGS = """
+[daemon]
+state_dir = "{root}/state"
+[repositories.local]
+url = "{root}/repository"
+password_file = "{root}/password"
+[jobs.ledger]
+source = {source}
+repositories = ["local"]
+incremental = "every 1h"
+rto = "5m"
+rpo = "1h"
+[jobs.ledger.drill]
+schedule = "daily 04:30"
+level = "application"
+stale_after = "{stale_after}"
+assert = [{assertion}]
+"""
+
+Load = Callable[[], "contextlib.AbstractContextManager[None]"]
+MOVE = "redis.call('decr', 'left'); redis.call('incr', 'right'); return redis.call('rpush', 'log', 'moved')"
+SUM = "return redis.call('get', 'left') + redis.call('get', 'right')"
+
+
+class Books:
+    """A job called ledger: its database, something that writes to it, and what must always hold."""
+
+    def __init__(self, root: Path, source: str, assertion: str, load: Load) -> None:
+        self.root, self.load = root, load
+        self.source, self.assertion = source, assertion
+        self.state = StateDirectory(root / "state")
+        (root / "password").write_text("correct horse\n")
+        (root / "password").chmod(0o600)
+        self.set()
+
+    def set(self, stale_after: str = "7d") -> None:
+        self.config = self.root / "keepwatch.toml"
+        self.config.write_text(
+            SETTINGS.format(root=self.root, source=self.source, assertion=self.assertion, stale_after=stale_after)
+        )
+
+    def run(self, kind: str, **order: object) -> Ending:
+        return carry_out(
+            Order(0, kind, "ledger", "local", **order), load(self.config, environ={}), self.state,  # type: ignore[arg-type]
+            clock=lambda: datetime.now(UTC), progress=lambda _: None, stop=threading.Event(),
+        )  # fmt: skip
+
+    def save(self) -> None:
+        ending = self.run("incremental")
+        assert ending.outcome == "succeeded", f"{ending.message}: {ending.hint}"
+
+
+@contextlib.contextmanager
+def sqlite_books(root: Path) -> Iterator[Books]:
+    path = root / "ledger.db"
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("PRAGMA journal_mode = wal")
+        db.executescript(
+            "CREATE TABLE account (id INTEGER PRIMARY KEY, balance INTEGER);"
+            "INSERT INTO account VALUES (1, 1000), (2, 0);"
+            "CREATE TABLE posting (id INTEGER PRIMARY KEY, at TEXT DEFAULT current_timestamp, note TEXT)"
+        )
+        db.executemany("INSERT INTO posting (note) VALUES (?)", (("x" * 200,) for _ in range(2000)))
+
+    @contextlib.contextmanager
+    def load() -> Iterator[None]:
+        stop = threading.Event()
+
+        def write() -> None:
+            with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
+                while not stop.is_set():
+                    db.execute("BEGIN IMMEDIATE")
+                    db.execute("UPDATE account SET balance = balance - 1 WHERE id = 1")
+                    db.execute("UPDATE account SET balance = balance + 1 WHERE id = 2")
+                    db.execute("INSERT INTO posting (note) VALUES ('moved')")
+                    db.execute("COMMIT")
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            writer.join()
+
+    assertion = '{ sql = "SELECT sum(balance) FROM account", equals = 1000 }'
+    yield Books(root, f'{{ type = "sqlite", path = "{path}" }}', assertion, load)
+
+
+@contextlib.contextmanager
+def postgres_books(root: Path, method: str) -> Iterator[Books]:
+    with office() as place:
+        dsn = place.server.dsn.replace("dbname=postgres", "dbname=shop")
+        source = f'{{ type = "postgres", dsn = "{dsn}", method = "{method}", newest = ["books.invoice.created_at"] }}'
+        sums = " ".join(SUMS.split())
+        yield Books(root, source, f'{{ sql = "{sums}", database = "shop" }}', place.load)
+
+
+@contextlib.contextmanager
+def redis_books(root: Path) -> Iterator[Books]:
+    with private_folder("redis") as folder, redis(folder) as server:
+        server.command("mset", "left", 1000, "right", 0)
+
+        @contextlib.contextmanager
+        def load() -> Iterator[None]:
+            stop = threading.Event()
+
+            def write() -> None:
+                while not stop.is_set():
+                    server.command("eval", MOVE, 0)
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                writer.join()
+
+        source = f'{{ type = "redis", url = "redis://127.0.0.1:{server.port}" }}'
+        yield Books(root, source, f"{{ sql = '''EVAL \"{SUM}\" 0''', equals = 1000 }}", load)
+
+
+BOOKS: dict[str, Callable[[Path], "contextlib.AbstractContextManager[Books]"]] = {
+    "sqlite": sqlite_books,
+    "postgres logical": lambda root: postgres_books(root, "logical"),
+    "postgres physical": lambda root: postgres_books(root, "physical"),
+    "redis": redis_books,
+}
+WITH_TABLES = ("sqlite", "postgres logical", "postgres physical")
+
+
+@pytest.fixture(autouse=True)
+def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_waiting(monkeypatch)
+
+
+@pytest.mark.parametrize("kind", BOOKS)
+def test_a_database_under_load_is_saved_and_comes_back_with_its_books_balanced(tmp_path: Path, kind: str) -> None:
+    with BOOKS[kind](tmp_path) as books:
+        with books.load():
+            books.save()
+            ending = books.run("drill")
+        assert ending.outcome == "passed", f"{ending.message}: {ending.hint}"
+        assert "holds: " in ending.message
+        assert ending.figures["rto_seconds"] < 300
+        assert list((books.root / "state/scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", WITH_TABLES)
+def test_every_fault_planted_in_a_database_is_found_by_name(tmp_path: Path, kind: str) -> None:
+    with BOOKS[kind](tmp_path) as books:
+        books.save()
+        for fault in (DROPPED_TABLE, FEWER_ROWS, TRUNCATED_DUMP, FLIPPED_BIT, SWAPPED_BLOB, STALE_SOURCE):
+            ending = books.run("drill", plant=fault)
+            assert (fault, ending.outcome) == (fault, "succeeded"), ending.message
+            assert ending.message.startswith("the planted fault was found")
+        assert books.run("drill").outcome == "passed"
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", BOOKS)
+def test_fifty_drills_of_a_busy_healthy_system_raise_no_false_alarm(tmp_path: Path, kind: str) -> None:
+    with BOOKS[kind](tmp_path) as books, books.load():
+        for _ in range(50):
+            books.save()
+            ending = books.run("drill", snapshot="random")
+            assert ending.outcome == "passed", f"{ending.message}: {ending.hint}"
