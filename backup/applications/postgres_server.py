@@ -132,6 +132,7 @@ def serving(cluster: Cluster, housing: Housing) -> Iterator[Server]:
 def judged(what: str, said: str) -> ApplicationError | RestoreError:
     """Make an error of a server's or a tool's words: the machine's fault, or the data's."""
     lines = [re.sub(r"^[0-9-]+ [0-9:.]+ \S+ \[\d+\] ", "", line.strip()) for line in said.splitlines() if line.strip()]
+    lines = [line for line in lines if not re.search(r"the database system is|Hot standby mode is disabled", line)]
     telling = [line for line in lines if re.search(r"PANIC|FATAL|ERROR|error:|DETAIL", line)] or lines[-3:]
     words = " | ".join(telling[:4]) or "it said nothing"
     if _MACHINES_FAULT.search(words):

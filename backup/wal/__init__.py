@@ -1,0 +1,1 @@
+"""PostgreSQL's write-ahead log in a repository: names, storing, finding, keeping in order."""

@@ -1,0 +1,126 @@
+"""Stores files of the write-ahead log, each in a snapshot of its own, durable when the call returns.
+
+Such a snapshot is no backup of its job: it carries ``wal`` and ``wal-of:JOB`` and no ``job:JOB``, so that whatever
+chooses or counts backups by their job never sees it. The index of the repository is neither read nor kept: segments
+have nothing in common with anything but themselves, so their blobs are stored without being looked up, and each file
+brings an index file of its own.
+"""
+
+import os
+import stat
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+from backup.index import PackListing
+from backup.pack import BlobKind, FinishedPack, PackBuilder, blob_id
+from backup.portions import encode_file, encode_status
+from backup.repository import Repository
+from backup.snapshot import Snapshot
+from backup.sources.streams import made_up
+from backup.storage.base import FileKind
+from backup.tree import encode_name, encode_rest, encode_tree
+
+PIECE_BYTES = 1 << 20
+TAG = "wal"
+_SEALERS = 2
+"""Threads that seal: hashes and compression let others run."""
+
+
+def tag_of(job: str) -> str:
+    """Return the tag of a job's log."""
+    return f"wal-of:{job}"
+
+
+def folder_of(job: str) -> str:
+    """Return the folder of a snapshot in which a job's log lies."""
+    return f"{job}.wal"
+
+
+class WalWriter:
+    """Stores the log of one job in one repository, which the caller has locked whenever something is stored."""
+
+    def __init__(self, repository: Repository, job: str, host: str) -> None:
+        self._repository = repository
+        self._job = job
+        self._host = host
+        self._threads = ThreadPoolExecutor(_SEALERS, thread_name_prefix="seal")
+        self._builders = [PackBuilder(repository.key, BlobKind.DATA) for _ in range(_SEALERS)]
+        self._trees = PackBuilder(repository.key, BlobKind.TREE)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def ids_of(self, content: memoryview) -> list[bytes]:
+        """Name the pieces of a file."""
+        return list(self._threads.map(blob_id, _pieces(content)))
+
+    def store(
+        self, name: str, content: memoryview, at: datetime, *, known: Sequence[bytes] = (), ids: Sequence[bytes] = ()
+    ) -> str:
+        """Store one file that was complete ``at`` that moment; gives the snapshot's id.
+
+        ``known`` are ids of pieces that a snapshot which stays until then holds already; ``ids`` those of this file
+        where they have been computed. Raises RepositoryLocked, StorageError.
+        """
+        self._repository.require_lock()
+        pieces = _pieces(content)
+        names = list(ids) or self.ids_of(content)
+        new = dict(zip(names, pieces, strict=True))
+        for name_known in known:
+            new.pop(name_known, None)
+        listings = self._store_pieces(list(new.items()))
+        node = encode_file(encode_name(name), made_up(stat.S_IFREG | 0o600, at), len(content), names, ())
+        return self.commit([(name, node)], at, listings, (f"segment:{name}",))
+
+    def commit(
+        self, nodes: Sequence[tuple[str, str]], at: datetime, listings: list[PackListing], tags: tuple[str, ...]
+    ) -> str:
+        """Store a snapshot of files whose pieces are stored or listed here; ``nodes``: names and encoded nodes."""
+        repository = self._repository
+        inner = encode_tree(node for _, node in sorted(nodes))
+        folder = folder_of(self._job)
+        head = encode_status(encode_name(folder), "dir", made_up(stat.S_IFDIR | 0o700, at))
+        root = encode_tree([head + encode_rest(subtree=blob_id(inner))])
+        for tree in (inner, root):
+            self._trees.add(blob_id(tree), tree)
+        pack = self._trees.finish()
+        self._put(pack)
+        repository.save_index_file([*listings, _listing(pack)])
+        return repository.commit(
+            Snapshot(
+                time=at, tree=blob_id(root), paths=(f"/{folder}",), hostname=self._host,
+                username=repository.owner.username, uid=os.getuid(), gid=os.getgid(),
+                tags=("keepwatch", TAG, tag_of(self._job), *tags),
+            )
+        )  # fmt: skip
+
+    def _store_pieces(self, pieces: list[tuple[bytes, memoryview]]) -> list[PackListing]:
+        """Seal and put pieces, in as many packs as there are threads. Waits for all of them."""
+        if not pieces:
+            return []
+        shares = [pieces[number::_SEALERS] for number in range(_SEALERS)] if len(pieces) > _SEALERS else [pieces]
+        work: list[Callable[[], PackListing]] = [
+            lambda builder=builder, share=share: self._seal(builder, share)  # type: ignore[misc]
+            for builder, share in zip(self._builders, shares, strict=False)
+        ]
+        return list(self._threads.map(lambda act: act(), work))
+
+    def _seal(self, builder: PackBuilder, pieces: list[tuple[bytes, memoryview]]) -> PackListing:
+        for name, piece in pieces:
+            builder.add(name, piece)
+        pack = builder.finish()
+        self._put(pack)
+        return _listing(pack)
+
+    def _put(self, pack: FinishedPack) -> None:
+        self._repository.storage.put(FileKind.DATA, pack.id, pack.content)
+
+
+def _pieces(content: memoryview) -> list[memoryview]:
+    return [content[at : at + PIECE_BYTES] for at in range(0, len(content), PIECE_BYTES)]
+
+
+def _listing(pack: FinishedPack) -> PackListing:
+    return PackListing(pack.id, pack.record.entries())
