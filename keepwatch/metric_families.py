@@ -114,6 +114,13 @@ def check_families(view: View) -> Iterator[str]:
     yield from _columns(view.checks, ("check", "entity"), lambda c: (c.check, c.entity), _CHECKS)
     mains = [((c.check, c.entity, c.readings[0].unit), c.readings[0].value) for c in view.checks if c.readings]
     yield gauge("keepwatch_check_value", "Main reading, in its base unit.", ("check", "entity", "unit"), mains)
+    newest = [
+        ((check.check,), check.checked_at.timestamp() - check.readings[0].value)
+        for check in view.checks
+        if check.type == "freshness" and check.checked_at and check.readings
+    ]
+    said = "When the newest thing was made that a freshness check found."
+    yield gauge("keepwatch_sync_last_success_timestamp_seconds", said, ("check",), newest)
 
 
 def alert_families(view: View) -> Iterator[str]:

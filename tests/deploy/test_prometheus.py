@@ -45,22 +45,27 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
+FIGURES = dict.fromkeys(("files_unreadable", "bytes_processed", "bytes_added", "bytes_stored"), 3.0)
+
+
 def exported_metrics() -> set[str]:
     """Names of the series on a real /metrics page of a daemon that has one of everything."""
     at = datetime(2026, 1, 1, tzinfo=UTC)
-    done = RunView(1, "documents", "full", "local", "partial", at, at, figures={"files_unreadable": 3})
+    done = RunView(1, "documents", "full", "local", "partial", at, at, figures=FIGURES)
     duties = tuple(DutyView(k, "local", "every 1h", at, at, at, 7200.0) for k in ("full", "drill", "verify"))
     drill = DrillView(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
     job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None)
     reading = ReadingView(1, 0.5, at, 1.0)
     repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading)
     check = CheckView("root disk", "/", "disk", Status.CRITICAL, "full", at, readings=(Reading("used", 0.99, "ratio"),))
+    sync = CheckView("sync", "", "freshness", Status.OK, "new", at, readings=(Reading("age", 60.0, "seconds"),))
     alert = AlertView("1", "root disk", "root disk", "/", "critical", "firing", at, "full")
     exercise = ExerciseView("SHORT", at, "anna", 2.0, 2.0, 1, ("too late",))
     plan = PlanView("fire", "Fire", "anna", (), (), "disaster", "several", "", 1.0, 1.0, at, at, (), (), (), exercise)
     view = View(
-        "erp-1", "0", at, at, "UTC", (check,), (alert,), (job,), (done,), (drill,), (), (repository,),
-        outbox_oldest_at=at, notifications=(("mail", 1, 1),), plans=(plan,),
+        "erp-1", "0", at, at, "UTC", (check, sync), (alert,), (job,), (done,), (drill,), (), (repository,),
+        outbox_oldest_at=at, notifications=(("mail", 1, 1),), plans=(plan,), lags=((1.0, 1), (float("inf"), 1)),
+        heartbeat_success_at=at,
     )  # fmt: skip
     page = MetricsPage(lambda: view).render().decode()
     return set(re.findall(r"^(\w+)[{ ]", page, re.MULTILINE))
