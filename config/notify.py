@@ -3,7 +3,7 @@
 import datetime
 import re
 from functools import cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -47,6 +47,10 @@ class QuietHours(Model):
         return written if written is not None and weekly_window(written).contains(moment) else None
 
 
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _quiet(value: object) -> object:
     return {"warning": value} if isinstance(value, str) else value
 
@@ -70,8 +74,8 @@ class NotifySettings(Model):
     hears of it. Of several such steps only the last one reached repeats."""
     at_most: str | None = Field(None, pattern=AT_MOST, examples=["20 per 1h"])
     """How many messages at most; what comes faster waits and becomes one digest."""
-    fallback: Name | None = Field(None, examples=["sms"])
-    """The channel that is told instead while this one fails."""
+    fallback: Annotated[list[Name], BeforeValidator(_names, json_schema_input_type=Name | list[Name])] = []
+    """The channels that are told instead while this one fails, such as "sms"."""
     fallback_after: Duration = Field("10m", validate_default=True)
     """How long it has to fail before that."""
     group_wait: Duration = Field("30s", validate_default=True)
@@ -128,16 +132,10 @@ class MaintenanceSettings(Model):
 
     @model_validator(mode="after")
     def _says_when(self) -> "MaintenanceSettings":
-        forms = {
-            "window": self.window is not None,
-            "schedule and lasting": self.schedule is not None and self.lasting is not None,
-            "starts_at and ends_at": self.starts_at is not None and self.ends_at is not None,
-        }
-        given: list[Any] = [
-            part for part in (self.window, self.schedule or self.lasting, self.starts_at or self.ends_at) if part
-        ]
-        if sum(forms.values()) != 1 or len(given) != 1:
-            raise ValueError(f"write exactly one of: {', '.join(forms)}")
+        if (self.schedule is None) != (self.lasting is None) or (self.starts_at is None) != (self.ends_at is None):
+            raise ValueError("schedule needs lasting, and starts_at needs ends_at")
+        if self.window is None and self.schedule is None and self.starts_at is None:
+            raise ValueError("says not when; write window, schedule and lasting, or starts_at and ends_at")
         if self.schedule is not None and self.schedule.every is not None:
             raise ValueError("'every' has no time of day to begin at; write 'daily 02:00' or the like")
         return self

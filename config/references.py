@@ -142,11 +142,12 @@ def _fallbacks(document: Document) -> Iterator[Problem]:
     """Yield fallback channels that do not exist; one cannot stand in for itself."""
     known = {channel["name"] for _, channel in _items(document, "notify") if isinstance(channel.get("name"), str)}
     for keys, channel in _items(document, "notify"):
-        name = channel.get("fallback")
+        written = channel.get("fallback")
         others = known - {channel.get("name")}
-        if isinstance(name, str) and name not in others:
-            problem = f"no other channel is named '{name}'{suggestion(name, others)}"
-            yield document.problem((*keys, "fallback"), problem)
+        for name in written if isinstance(written, list) else [written]:
+            if isinstance(name, str) and name not in others:
+                problem = f"no other channel is named '{name}'{suggestion(name, others)}"
+                yield document.problem((*keys, "fallback"), problem)
 
 
 def _circles(parents: dict[str, list[str]]) -> Iterator[list[str]]:

@@ -154,7 +154,8 @@ class Announcer:
             since = self.ledger.channels.get(channel.name, _UNKNOWN_CHANNEL).failing_since
             if channel.fallback and since is not None and now - since >= channel.fallback_after:
                 told = self.ledger.told.get(channel.name, {})
-                failing.setdefault(channel.fallback, []).append(Failing(channel, since, told))
+                for name in channel.fallback:
+                    failing.setdefault(name, []).append(Failing(channel, since, told))
         return Situation(
             now, self.surroundings.zone, self.suppressed, self._marks, self._attention, self._steps, failing,
             frozenset(self.surroundings.told_elsewhere()),
@@ -167,7 +168,7 @@ class Announcer:
             key: Attention(one.before, one.since + by) for key, one in self._attention.items() if one.since is not None
         }
         self._attention |= moved
-        self._outbox.release(now)
+        self._outbox.shift(by, now)
         return dict(moved)
 
     def adopt(self) -> None:

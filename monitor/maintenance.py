@@ -29,11 +29,11 @@ class Maintenance:
 
     def is_open(self, now: datetime) -> bool:
         """Tell whether ``now`` (aware) lies in it."""
-        if self.window is not None:
-            return weekly_window(self.window).contains(now.astimezone(self.zone))
-        if self.schedule is not None:
-            # Strictly after the moment at which a window that ends now would have begun.
-            return self.schedule.next_after(now - self.lasting, self.zone) <= now
+        if self.window is not None and weekly_window(self.window).contains(now.astimezone(self.zone)):
+            return True
+        # Strictly after the moment at which a window that ends now would have begun.
+        if self.schedule is not None and self.schedule.next_after(now - self.lasting, self.zone) <= now:
+            return True
         return self.starts_at is not None and self.ends_at is not None and self.starts_at <= now < self.ends_at
 
     def matches(self, labels: Mapping[str, str]) -> bool:

@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from monitor.database import Database
 from monitor.message import Message
@@ -165,7 +165,8 @@ class Outbox:
                 else:
                     connection.execute(
                         "INSERT INTO told (alert_id, channel, severity, sure, told_at, title, mark)"
-                        " VALUES (?, ?, ?, 0, ?, ?, ?) ON CONFLICT (alert_id, channel) DO NOTHING",
+                        " VALUES (?, ?, ?, 0, ?, ?, ?) ON CONFLICT (alert_id, channel)"
+                        " DO UPDATE SET sure = min(sure, excluded.mark <> 'flapping')",
                         (item.alert_id, parcel.channel, int(item.severity), to_text(now), item.title, item.mark),
                     )
             return True
@@ -232,11 +233,22 @@ class Outbox:
             ).fetchone()
         return int(row[0])
 
-    def release(self, now: datetime) -> None:
-        """Let everything that waits for a moment wait no longer: the clock was set, and that moment means nothing
-        now.
+    def shift(self, by: timedelta, now: datetime) -> None:
+        """The clock was set by ``by``: what was told long ago stays as long ago, and what waits for a moment that means
+        nothing any more is tried now.
         """
         with self._database.write() as connection:
+            told = connection.execute("SELECT alert_id, channel, told_at FROM told").fetchall()
+            connection.executemany(
+                "UPDATE told SET told_at = ? WHERE alert_id = ? AND channel = ?",
+                [(to_text(from_text(row["told_at"]) + by), row["alert_id"], row["channel"]) for row in told],
+            )
+            for row in connection.execute("SELECT channel, last_message_at, failing_since FROM channels").fetchall():
+                moments = (from_text_or_none(row["last_message_at"]), from_text_or_none(row["failing_since"]))
+                connection.execute(
+                    "UPDATE channels SET last_message_at = ?, failing_since = ? WHERE channel = ?",
+                    (*(to_text(moment + by) if moment else None for moment in moments), row["channel"]),
+                )
             connection.execute("UPDATE outbox SET next_attempt_at = ? WHERE ended_at IS NULL", (to_text(now),))
 
     def problems(self) -> dict[str, str]:

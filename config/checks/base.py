@@ -122,7 +122,7 @@ class CheckBase(Model):
     """Labels added to the alert."""
     runbook: str | None = Field(None, examples=["disk-full"])
     """What to do: a name below deploy/runbooks/ or a URL."""
-    depends_on: list[Name | Annotated[list[Name], Field(min_length=1)]] = Field([], examples=[["router"]])
+    depends_on: list[Name | Annotated[list[Name], Field(min_length=1)]] = []
     """Checks whose critical alert mutes this one's messages. A list among them is a redundancy group, such as
     [["line 1", "line 2"]], which is down only when all of it is."""
     on_critical: ActionSettings | None = Field(

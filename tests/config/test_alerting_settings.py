@@ -51,7 +51,7 @@ def test_a_rate_is_read_as_numbers() -> None:
         (CHECK + 'forecast = { reaches = "100%" }\n', "neither when it is a warning"),
         (CHECK + 'forecast = { reading = "usd", reaches = "100%", warning = "1d" }\n', "no such reading"),
         (CHECK + 'forecast = { reaches = "10 GiB", warning = "1d" }\n', "measured in ratio, not in bytes"),
-        ('[[maintenance]]\nname = "m"\n', "write exactly one of"),
+        ('[[maintenance]]\nname = "m"\n', "says not when"),
         ('[[maintenance]]\nname = "m"\nwindow = "02:00-03:00"\nmatchers = ["check"]\n', "not a matcher"),
     ],
 )

@@ -185,7 +185,7 @@ def test_a_window_may_be_meant_in_another_zone_than_the_daemons() -> None:
     "settings",
     [
         {}, {"schedule": "daily 02:00"}, {"lasting": "2h"}, {"schedule": "every 2h", "lasting": "1h"},
-        {"window": "02:00-03:00", "schedule": "daily 02:00", "lasting": "1h"},
+        {"window": "02:00-03:00", "schedule": "daily 02:00"},
         {"starts_at": utc(2026, 1, 2), "ends_at": utc(2026, 1, 1)}, {"window": "02:00-03:00", "timezone": "Nowhere"},
         {"window": "02:00-03:00", "matchers": ["check"]}, {"window": "02:00-03:00", "matchers": ["check=~("]},
     ],
