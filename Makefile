@@ -43,10 +43,12 @@ lint: .venv/.installed-lint ## ruff and mypy, both strict
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: .venv/.installed-test ## the engine against restic (BENCH=quick|standard|full), then the idle daemon over MINUTES
+bench: .venv/.installed-test ## the engine against restic (BENCH=quick|standard|full), scrapes, monitoring under load, then the idle daemon over MINUTES
 	@tests/install_tools.sh
 	@engine=0; $(BIN)/python -m tests.benchmarks.engine --size $(or $(BENCH),standard) $(ARGS) || engine=$$?; \
-	$(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) && exit $$engine
+	scrape=0; $(BIN)/python -m tests.benchmarks.scrape || scrape=$$?; \
+	load=0; $(BIN)/python -m tests.benchmarks.monitoring || load=$$?; \
+	$(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) && exit $$((engine | scrape | load))
 
 campaign: .venv/.installed-test ## the long-running tests, which `make test` leaves out
 	@tests/install_tools.sh

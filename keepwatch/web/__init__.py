@@ -1,1 +1,1 @@
-"""The page at /, /metrics, health and the JSON API, all from the view in memory. Reads only; listens on loopback."""
+"""The page at /, /metrics, health and the JSON API, all from the view in memory. Reads only."""
