@@ -11,18 +11,29 @@ from typing import Annotated, get_args
 from config.checks.base import ActionSettings, Bound, CheckBase, Readings
 from config.checks.choosing import ChosenByType
 from config.checks.data import DataCheck
+from config.checks.databases import DatabaseCheck
 from config.checks.extensions import ExtensionCheck
 from config.checks.hardware import HardwareCheck
 from config.checks.host import HostCheck
 from config.checks.logs import LogCheck
 from config.checks.services import ServiceCheck
 from config.checks.snmp import SnmpCheck
+from config.checks.supervised import SupervisedCheck
 from config.checks.upkeep import UpkeepCheck
 
 __all__ = ["READINGS", "ActionSettings", "Bound", "CheckBase", "CheckSettings", "main_reading"]
 
 CheckSettings = Annotated[
-    HostCheck | UpkeepCheck | HardwareCheck | SnmpCheck | ServiceCheck | LogCheck | DataCheck | ExtensionCheck,
+    HostCheck
+    | UpkeepCheck
+    | HardwareCheck
+    | SnmpCheck
+    | SupervisedCheck
+    | ServiceCheck
+    | DatabaseCheck
+    | LogCheck
+    | DataCheck
+    | ExtensionCheck,
     ChosenByType(),
 ]
 

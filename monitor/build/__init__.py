@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
 
 from config.checks import CheckSettings
-from monitor.build import data, extensions, hardware, host, logs, services, snmp, upkeep
+from monitor.build import data, databases, extensions, hardware, host, logs, services, snmp, supervised, upkeep
 from monitor.build.recipe import Recipes, Shared
 from monitor.check import Check
 from monitor.inbox import Inbox
@@ -19,7 +19,9 @@ RECIPES: Recipes = (
     | upkeep.RECIPES
     | hardware.RECIPES
     | snmp.RECIPES
+    | supervised.RECIPES
     | services.RECIPES
+    | databases.RECIPES
     | logs.RECIPES
     | data.RECIPES
     | extensions.RECIPES

@@ -1,5 +1,7 @@
 """Recipes of checks of what runs here or answers over the network."""
 
+from typing import Any
+
 from config.checks import services
 from monitor.build.recipe import Recipe, Recipes, Shared
 from monitor.probes.conversation import unescaped
@@ -77,7 +79,7 @@ def _ntp(check: services.NtpCheck, shared: Shared) -> Probe:
     return NtpProbe(check.host, check.port, check.timeout.total_seconds(), shared.clock)
 
 
-def address(check: services.TcpCheck | services.TlsCheck) -> str:
+def address(check: Any) -> str:
     """Return what a check of a server is about, for messages."""
     return f"{check.host}:{check.port}"
 

@@ -32,6 +32,10 @@ class Conversation:
     ) -> None:
         self.socket.close()
 
+    def hurry(self, deadline: float) -> None:
+        """Wait no longer than until ``deadline`` from now on."""
+        self._deadline = deadline
+
     def send(self, data: bytes) -> None:
         """Send all of it."""
         try:
