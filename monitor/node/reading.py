@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from monitor.exposition import Kind, Sample, family, label_text
 
 _PIECE_BYTES = 65_536
+_ATTRIBUTE_BYTES = 4096
+"""An attribute of sysfs is a page at most, and one read gives it all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +35,17 @@ def read(path: str) -> str:
 
 
 def read_or(path: str, otherwise: str = "") -> str:
-    """Return a file's content without white space around it, or ``otherwise`` where it cannot be read."""
+    """Return an attribute of sysfs without white space around it, or ``otherwise`` where it cannot be read."""
     try:
-        return read(path).strip()
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return otherwise
+    try:
+        return os.read(descriptor, _ATTRIBUTE_BYTES).decode("utf-8", "surrogateescape").strip()
+    except OSError:
+        return otherwise
+    finally:
+        os.close(descriptor)
 
 
 def names_in(path: str) -> list[str]:

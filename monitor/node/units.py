@@ -1,7 +1,7 @@
 """node_exporter's collector of systemd units, asked of ``systemctl`` now and then on a thread of its own.
 
-``systemctl show`` asks for each unit by itself and takes a tenth of a second and more, so no scrape waits for it but
-the first: each is given what was found last, and looking again starts when that is older than half a minute.
+``systemctl show`` asks for each unit by itself and takes a tenth of a second and more, so no scrape waits long for it:
+each is given what was found last, and looking again starts when that is older than half a minute.
 node_exporter leaves this collector off by default; here it is on wherever systemd runs (sd_booted(3)).
 """
 
@@ -22,7 +22,7 @@ COMMAND = (
 """All units but those that node_exporter's ``--collector.systemd.unit-exclude`` leaves out."""
 _STATES = ("active", "activating", "deactivating", "inactive", "failed")
 _FRESH_SECONDS = 30.0
-_FIRST_SECONDS = 3.0
+_FIRST_SECONDS = 0.5
 _TIMEOUT_SECONDS = 20.0
 
 
@@ -50,7 +50,8 @@ class Units:
             raise NothingToCollect
         if self._monotonic() - self._looked_at > _FRESH_SECONDS and self._looking.acquire(blocking=False):
             threading.Thread(target=self._look, name="systemd-units", daemon=True).start()
-        self._first_look.wait(_FIRST_SECONDS)
+        if not self._first_look.wait(_FIRST_SECONDS):
+            raise NothingToCollect
         if self._error is not None:
             raise self._error
         yield self._text

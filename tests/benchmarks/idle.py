@@ -34,11 +34,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(directory: Path, port: int) -> "subprocess.Popen[bytes]":
-    """Start a daemon on the embedded default, but for its port."""
+def start(directory: Path, port: int, extra: str = "") -> "subprocess.Popen[bytes]":
+    """Start a daemon on the embedded default, but for its port and ``extra`` settings."""
     settings = directory / "keepwatch.toml"
     text = f'[daemon]\nstate_dir = {json.dumps(str(directory / "state"))}\n[web]\nlisten = "127.0.0.1:{port}"\n'
-    settings.write_text(text + default.text(directory / "state"), encoding="utf-8")
+    settings.write_text(text + extra + default.text(directory / "state"), encoding="utf-8")
     # The operator makes the passwords of a configured repository, so this one is made here.
     (directory / "state").mkdir(mode=0o700)
     password = directory / "state" / default.PASSWORD_FILE
