@@ -138,6 +138,78 @@ warning = "> 70%"
 critical = "> 90%"
 for = "5m"
 runbook = "file-descriptors"
+
+[[checks]]
+name = "file systems"
+type = "file_systems"
+exclude = ["/"]
+runbook = "file-systems"
+
+[[checks]]
+name = "pressure"
+type = "pressure"
+runbook = "pressure"
+
+[[checks]]
+name = "oom kills"
+type = "oom_kills"
+runbook = "oom-kill"
+
+[[checks]]
+name = "conntrack"
+type = "conntrack"
+runbook = "conntrack"
+
+[[checks]]
+name = "clock"
+type = "clock"
+# The kernel of a container or a virtual machine may not know who keeps its clock.
+warning = "> 50ms"
+critical = "> 1s"
+runbook = "clock"
+
+[[checks]]
+name = "stuck processes"
+type = "stuck_processes"
+every = "1m"
+warning = "> 0"
+runbook = "stuck-processes"
+
+[[checks]]
+name = "md raid"
+type = "md_raid"
+runbook = "md-raid"
+
+[[checks]]
+name = "zfs"
+type = "zfs"
+runbook = "zfs"
+
+[[checks]]
+name = "btrfs"
+type = "btrfs"
+runbook = "btrfs"
+
+[[checks]]
+name = "memory errors"
+type = "memory_errors"
+runbook = "memory-errors"
+
+[[checks]]
+name = "machine checks"
+type = "machine_checks"
+runbook = "machine-checks"
+
+[[checks]]
+name = "links"
+type = "link"
+exclude = ["wl*"]
+runbook = "link"
+
+[[checks]]
+name = "bonds"
+type = "bond"
+runbook = "bond"
 """
 
 

@@ -116,16 +116,21 @@ def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
     for name, field in CheckBase.model_fields.items():
         yield from _described(key_of(name, field), field)
         yield f"#{assignment(key_of(name, field), _example(CheckBase, name, field))}"
-    known = [model for model in models_in(CheckSettings) if issubclass(model, CheckBase)]
-    models = {tag: model for model in known if (tag := tag_of(model))}
+    models = check_models()
     used = {check["type"] for check in written}
     for check in written:
-        yield from _check(models[check["type"]], check["type"], check)
+        yield from check_table(models[check["type"]], check["type"], check)
     for tag in [tag for tag in models if tag not in used]:
-        yield from _commented(_check(models[tag], tag, {"name": f"my {tag}", "type": tag}))
+        yield from _commented(check_table(models[tag], tag, {"name": f"my {tag}", "type": tag}))
 
 
-def _check(model: type[CheckBase], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
+def check_models() -> dict[str, type[CheckBase]]:
+    """Return the settings class of each type of check."""
+    known = [model for model in models_in(CheckSettings) if issubclass(model, CheckBase)]
+    return {tag: model for model in known if (tag := tag_of(model))}
+
+
+def check_table(model: type[CheckBase], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
     """Write one check: what is set, what its type alone has, and what its type has other defaults for."""
     own = {name: field for name, field in model.model_fields.items() if name not in CheckBase.model_fields}
     yield ""

@@ -72,7 +72,11 @@ class CgroupsProbe:
 
     def _share(self, group: str, controller: str) -> float:
         current, limit = (self._read(group, f"{controller}.{name}") for name in ("current", "max"))
-        return int(current) / int(limit) if current.isdigit() and limit.isdigit() and int(limit) else math.nan
+        if not (current.isdigit() and limit.isdigit() and int(limit)):
+            return math.nan
+        # Files that were read long ago fill a group up to its limit as a matter of course, and go when memory is needed.
+        idle = self._number(group, "memory.stat", "inactive_file") if controller == "memory" else None
+        return max(0.0, int(current) - (idle or 0.0)) / int(limit)
 
     def _periods(self, groups: list[str]) -> Counters:
         return {

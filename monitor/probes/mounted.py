@@ -66,7 +66,7 @@ class FileSystemsProbe:
         chosen = self._chosen()
         missing = self._selection.missing(chosen)
         if not chosen and not missing:
-            raise NoData("this machine has no file system of its own")
+            raise NoData("no file system is mounted that is meant")
         meant_to_be_written = _in_fstab(self._fstab)
         self._once_written |= {place for place, mount in chosen.items() if not mount.read_only}
         self._once_written &= set(chosen)

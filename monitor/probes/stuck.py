@@ -9,12 +9,17 @@ from monitor.probes.system import PROC
 from monitor.result import Measurement, Reading
 
 _MOST_TOLD = 5
+_PF_KTHREAD = 0x0020_0000
+"""Of the flags in /proc/PID/stat (<linux/sched.h>)."""
 _Key = tuple[str, int, float]
 """State, process id, and when it started: the id alone is given to others in time."""
 
 
 class StuckProcessesProbe:
-    """Remembers since when each process has been waiting; one that was seen running in between begins anew."""
+    """Remembers since when each process has been waiting; one that was seen running in between begins anew.
+
+    Threads of the kernel are left out: some drivers' wait in state D for as long as the machine runs.
+    """
 
     def __init__(self, longer_than_seconds: float, proc: Path = PROC, timing: Timing = REAL_TIME) -> None:
         self._longer_than = longer_than_seconds
@@ -28,7 +33,7 @@ class StuckProcessesProbe:
         waiting: dict[_Key, str] = {}
         for pid, line in procfs.stat_lines(self._proc):
             state = procfs.state_of(line)
-            if state in "DZ":
+            if state in "DZ" and not _is_of_the_kernel(line):
                 process = procfs.parse_stat(pid, line)
                 waiting[(state, process.pid, process.started_seconds)] = process.name
         self._since = {key: self._since.get(key, now) for key in waiting}
@@ -49,3 +54,7 @@ class StuckProcessesProbe:
             return ", zombie"
         channel = procfs.read_small(f"{os.fspath(self._proc)}/{pid}/wchan", 64).decode("ascii", "replace").strip("\0\n")
         return f", in {channel}" if channel not in ("", "0") else ""
+
+
+def _is_of_the_kernel(line: bytes) -> bool:
+    return bool(int(line[line.rindex(b")") + 2 :].split(None, 7)[6]) & _PF_KTHREAD)

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from monitor.probes.program import Ended, NotInstalled, Program, short_environment
+from monitor.probes.program import Ended, Program, short_environment
 from monitor.result import NoData, ProbeError
 
 _WHERE_ROOT_LOOKS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -13,7 +14,11 @@ _OUTPUT_LIMIT_BYTES = 4 * 2**20
 
 
 class Tool:
-    """One command line of a tool. ``accepted``: exit codes of success. ``path``: where it is looked for, as $PATH."""
+    """One command line of a tool.
+
+    ``accepted``: exit codes of success. ``absent``: words of a failure which says that this machine has no such thing.
+    ``path``: where it is looked for, as $PATH.
+    """
 
     def __init__(
         self,
@@ -21,15 +26,17 @@ class Tool:
         timeout_seconds: float,
         *,
         accepted: Collection[int] = (0,),
+        absent: str = "",
         hint: str = "",
         path: str | None = None,
     ) -> None:
         environment = short_environment() | {"LC_ALL": "C"}
-        where = environment.get("PATH", os.defpath) if path is None else path
-        environment["PATH"] = where if path is not None else os.pathsep.join([where, *_WHERE_ROOT_LOOKS])
+        self._path = path or os.pathsep.join([environment.get("PATH", os.defpath), *_WHERE_ROOT_LOOKS])
+        environment["PATH"] = self._path
         self._name = arguments[0]
         self._shown = " ".join(arguments)
         self._accepted = accepted
+        self._absent = absent
         self._hint = hint
         self._program = Program(
             arguments, timeout_seconds, environment=environment, output_limit_bytes=_OUTPUT_LIMIT_BYTES
@@ -37,12 +44,13 @@ class Tool:
 
     def run(self) -> Ended:
         """Run it. Raises NoData when it is not installed, ProbeError when it fails, overruns or cannot be started."""
-        try:
-            ended = self._program.run()
-        except NotInstalled as error:
-            raise NoData(f"{self._name} is not installed") from error
+        if shutil.which(self._name, path=self._path) is None:  # a few stat calls, where starting it would cost a process
+            raise NoData(f"{self._name} is not installed")
+        ended = self._program.run()
         if ended.code not in self._accepted:
             said = " ".join((ended.complaint or ended.output.decode("utf-8", "replace")).split())[:200]
+            if self._absent and self._absent in said:
+                raise NoData(f"{self._name}: {said}")
             raise ProbeError(f"running {self._shown}: exit status {ended.code}: {said}", hint=self._hint)
         return ended
 
@@ -67,9 +75,3 @@ class Tool:
         if not isinstance(found, dict):
             raise ProbeError(f"running {self._shown}: the output is no JSON object")
         return found
-
-
-def installed(name: str, path: str | None = None) -> bool:
-    """Tell whether there is such a tool."""
-    where = os.pathsep.join([os.environ.get("PATH", os.defpath), *_WHERE_ROOT_LOOKS]) if path is None else path
-    return any(os.access(os.path.join(folder, name), os.X_OK) for folder in where.split(os.pathsep) if folder)

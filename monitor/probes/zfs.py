@@ -19,6 +19,7 @@ _DEVICE = re.compile(
     r" +(?P<read>\d+) +(?P<write>\d+) +(?P<checksum>\d+)(?P<remark>.*)$",
     re.MULTILINE,
 )
+_NOT_LOADED = "ZFS modules are not loaded"
 _OUT_OF_SERVICE = ("FAULTED", "OFFLINE", "UNAVAIL", "REMOVED")
 
 
@@ -27,7 +28,8 @@ class ZfsProbe:
 
     def __init__(self, timeout_seconds: float, selection: Selection = EVERYTHING, path: str | None = None) -> None:
         self._selection = selection
-        self._list = Tool(["zpool", "list", "-Hp", "-o", ",".join(_COLUMNS)], timeout_seconds, path=path)
+        command = ["zpool", "list", "-Hp", "-o", ",".join(_COLUMNS)]
+        self._list = Tool(command, timeout_seconds, absent=_NOT_LOADED, path=path)
         self._status = Tool(["zpool", "status", "-p"], timeout_seconds, path=path)
 
     def measure(self) -> Measurement:

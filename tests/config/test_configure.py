@@ -35,7 +35,7 @@ def test_a_configuration_that_is_begun_checks_out(run: Run, tmp_path: Path) -> N
     assert written["repositories"]["local"]["url"] == f"{tmp_path}/state/repository"
     checked = run("check")
     assert checked.returncode == 0, checked.stderr
-    assert checked.stdout == "12 checks, 1 job, 1 repository, 0 notification channels: no problems in keepwatch.toml\n"
+    assert checked.stdout == "25 checks, 1 job, 1 repository, 0 notification channels: no problems in keepwatch.toml\n"
     assert checked.stderr == "note: nobody is told of alerts: there is no [[notify]]\n"
 
 

@@ -86,8 +86,11 @@ def test_without_zfs_there_is_no_data_and_nonsense_is_an_error(tools: Any) -> No
     tools.add("zpool", ("list", "what\n"))
     with pytest.raises(ProbeError, match="columns"):
         ZfsProbe(10, path=tools.path).measure()
-    tools.add("zpool", ("list", "The ZFS modules are not loaded.\n", 1))
-    with pytest.raises(ProbeError, match="modules are not loaded"):
+    tools.add("zpool", ("list", "The ZFS modules are not loaded.\nTry running modprobe zfs as root.\n", 1))
+    with pytest.raises(NoData, match="modules are not loaded"):
+        ZfsProbe(10, path=tools.path).measure()
+    tools.add("zpool", ("list", "cannot open tank: I/O error\n", 1))
+    with pytest.raises(ProbeError, match="I/O error"):
         ZfsProbe(10, path=tools.path).measure()
 
 
