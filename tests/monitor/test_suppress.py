@@ -99,8 +99,8 @@ def test_a_policy_takes_everything_from_the_settings_that_alerting_goes_by() -> 
     ("fields", "configured", "waits_for_load"),
     [
         ({"type": "disk"}, {""}, False), ({"type": "tcp", "port": 1}, {""}, False), ({"type": "cpu"}, {""}, True),
-        ({"type": "disk_io"}, set(), True), ({"type": "disk_io", "devices": ["sda"]}, {"sda"}, True),
-        ({"type": "network", "interfaces": ["eth0"]}, {"eth0"}, True), ({"type": "swap"}, set(), False),
+        ({"type": "disk_io"}, set(), True), ({"type": "disk_io", "include": ["sda"]}, {"sda"}, True),
+        ({"type": "network", "include": ["eth0"]}, {"eth0"}, True), ({"type": "swap"}, set(), False),
         ({"type": "temperature"}, set(), False),
     ],
 )  # fmt: skip
