@@ -60,3 +60,46 @@ class RedisSource(Model):
         if url.scheme not in ("redis", "rediss", "unix") or not (url.path if url.scheme == "unix" else url.hostname):
             raise ValueError("url must be redis://HOST, rediss://HOST or unix:///PATH")
         return self
+
+
+class MariaDbSource(Model):
+    """A MariaDB or MySQL server: a dump of its databases, or a copy of its data directory made while it runs."""
+
+    type: Literal["mariadb"]
+    defaults_file: AbsolutePath | None = Field(None, examples=["/etc/mysql/debian.cnf"])
+    """Option file of MariaDB's own with how to connect in its group [client]; the keys below are then not needed."""
+    host: str | None = Field(None, min_length=1, examples=["db-1.example.com"])
+    """Server to connect to; the socket of this machine when left out."""
+    port: int = Field(3306, ge=1, le=65535)
+    """Its port."""
+    socket: AbsolutePath = Field("/run/mysqld/mysqld.sock", validate_default=True)
+    """Socket of a server on this machine, where no host is given."""
+    user: str | None = Field(None, min_length=1, examples=["keepwatch"])
+    """User; the system's user when left out. A dump needs SELECT, SHOW VIEW, TRIGGER, EVENT, RELOAD, LOCK TABLES,
+    PROCESS and BINLOG MONITOR, a physical copy the last four, the binlog REPLICATION SLAVE besides.
+    """
+    password_file: SecretFile | None = Field(None, examples=["/etc/keepwatch/mariadb.password"])
+    """File whose first line is the password."""
+    method: Literal["physical", "logical"] = "logical"
+    """Logical dumps databases in one transaction, for any newer server. Physical copies the data directory of a server
+    on this machine with mariadb-backup: quicker to restore; keepwatch must be able to read that directory.
+    """
+    databases: list[str] = Field([], examples=[["ledger"]])
+    """Databases to dump, and whose tables are counted; all but the system's own when left out."""
+    newest: list[Annotated[str, Field(pattern=COLUMN_OF_DATABASE)]] = Field(
+        [], examples=[["ledger.invoice.created_at"]]
+    )
+    """Columns whose greatest value is noted at backup and must be back after a restore, as DATABASE.TABLE.COLUMN."""
+    count_rows: bool = True
+    """Count the rows of all tables for a physical copy, so that a drill can compare; a dump counts what it writes."""
+
+    @property
+    def subject(self) -> str:
+        """What it is."""
+        return f"MariaDB, {self.method}"
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        if self.defaults_file is not None and (self.host or self.user or self.password_file):
+            raise ValueError("give a defaults_file, or host, user and password_file, not both")
+        return self

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from config.databases import RedisSource, SqliteSource
+from config.databases import MariaDbSource, RedisSource, SqliteSource
 from config.expansion import SecretText
 from config.model import AbsolutePath, Model
 from config.postgres import PostgresSource
@@ -54,5 +54,6 @@ class CommandSource(Model):
 
 
 SourceSettings = Annotated[
-    FilesSource | CommandSource | PostgresSource | SqliteSource | RedisSource, Field(discriminator="type")
+    FilesSource | CommandSource | PostgresSource | MariaDbSource | SqliteSource | RedisSource,
+    Field(discriminator="type")
 ]

@@ -14,6 +14,7 @@ chromium:chromium:looks at the page as a reader would
 btrfs:btrfs-progs:makes a file system whose snapshots the hooks take, where the kernel has it and root asks
 initdb:postgresql:a database to watch and to back up
 mariadbd:mariadb-server:another one
+mariadb-backup:mariadb-backup:copies its data directory while it runs
 redis-server:redis-server:a store of keys to watch and to back up
 memcached:memcached:a cache to watch
 rabbitmq-server:rabbitmq-server:a broker to watch
@@ -22,12 +23,13 @@ mosquitto:mosquitto:a broker of MQTT to watch
 unbound:unbound:answers DNS
 sshd:openssh-server:shows a banner and a host key
 ping:iputils-ping:sends echoes where the kernel lets us not
+systemd-journal-remote:systemd-journal-remote:writes a journal to read
 snmpd:snmpd:a device to ask over SNMP
 dummy-ups:nut-server:an uninterruptible power supply that there is not
 '
 
 # servers lie where only root's PATH looks, or not even that
-for folder in ${SERVER_FOLDERS-/usr/sbin /usr/lib/postgresql/*/bin /lib/nut}; do PATH=$PATH:$folder; done
+for folder in ${SERVER_FOLDERS-/usr/sbin /usr/lib/postgresql/*/bin /lib/nut /lib/systemd}; do PATH=$PATH:$folder; done
 
 packages='' reasons=''
 while IFS=: read -r command package reason; do

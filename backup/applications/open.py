@@ -13,6 +13,10 @@ def open_applications(source: sources.SourceSettings, *, name: str) -> dict[str,
             from backup.applications.postgres import PostgresApplication  # its libraries are for those who need them
 
             return {f"/{name}": PostgresApplication(name, source)}
+        case databases.MariaDbSource():
+            from backup.applications.mariadb import MariaDbApplication
+
+            return {f"/{name}": MariaDbApplication(name)}
         case databases.SqliteSource():
             return {f"/{name}": SqliteApplication()}
         case databases.RedisSource():

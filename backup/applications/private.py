@@ -113,6 +113,11 @@ class Quarters:
         inside = f"{_MOUNTED_AT}/{len(self.folders) - 1}" if self.moved else f"/proc/self/fd/{self.descriptor}"
         return f"{inside}/{name}", f"/proc/{os.getpid()}/fd/{self.descriptor}/{name}"
 
+    def adopt(self, path: Path) -> None:
+        """Let what was made in one of the folders since belong to the server's user, too."""
+        if self.user is not None:
+            hand_over(path, self.user)
+
     def run(
         self,
         command: Sequence[str],

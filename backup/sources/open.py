@@ -29,6 +29,10 @@ def open_source(
             from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
 
             return PostgresSource(name, clock, source)
+        case databases.MariaDbSource():
+            from backup.sources.mariadb import MariaDbSource
+
+            return MariaDbSource(name, clock, source, workspace)
         case databases.SqliteSource():
             return SqliteSource.from_settings(source, name, clock, workspace)
         case databases.RedisSource():

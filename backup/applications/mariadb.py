@@ -1,0 +1,161 @@
+"""MariaDB on restored data: a dump loaded into an empty server, or a physical copy prepared and started."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pymysql
+
+from backup.applications import mariadb_counting as counting
+from backup.applications import mariadb_server as servers
+from backup.applications.base import LATEST, Record, RecoveryTarget
+from backup.applications.manifest import FILE_NAME, Manifest
+from backup.applications.mariadb_connection import Session, quoted, rows, words_of
+from backup.applications.private import Quarters, find_program, quarters
+from backup.errors import ApplicationError, RestoreError, SourceError
+from backup.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class MariaDbApplication:
+    """A dump, or a data directory, beside its manifest."""
+
+    name: str
+    """The job's."""
+
+    @property
+    def missing(self) -> str:
+        """The first program that is not there."""
+        for names in (servers.SERVER, servers.CLIENT):
+            if find_program(*names) is None:
+                return f"{names[0]}, which is not installed"
+        return ""
+
+    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:  # noqa: ARG002 - the seam
+        """Give none."""
+        return ()
+
+    def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:  # noqa: ARG002
+        """Make a physical copy consistent."""
+        saved = read_manifest(folder)
+        if target != LATEST:
+            raise RestoreError("could not recover MariaDB to a chosen moment: no binlog is archived")
+        if saved.details.get("method") == "physical":
+            with quarters(folder) as place:
+                servers.prepare(place, folder / "data", folder / "recovery.log")
+
+    @contextmanager
+    def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> Iterator["MariaDbRunning"]:
+        """Start a server on a data directory; where there is only a dump, load it into an empty one first."""
+        saved = read_manifest(folder)
+        workspace.mkdir(parents=True, exist_ok=True)
+        data = folder / "data"
+        with quarters(folder, workspace) as place:
+            if saved.details.get("method") == "physical":
+                if not (data / "ibdata1").exists():  # a server would make an empty one
+                    raise ApplicationError("could not start: data/ibdata1 is not there")
+                servers.prepare(place, data, workspace / "prepare.log")
+            elif not data.exists():
+                data = build(place, folder, workspace, saved, timeout_seconds)
+            with servers.serving(place, data, workspace, saved, timeout_seconds=timeout_seconds) as running:
+                session = running.session()
+                try:
+                    yield MariaDbRunning(saved, session, running.socket)
+                finally:
+                    session.close()
+
+
+def build(place: Quarters, folder: Path, workspace: Path, saved: Manifest, timeout_seconds: float) -> Path:
+    """Load a dump into a new data directory below ``workspace``; gives that directory."""
+    data, log = workspace / "data", workspace / "load.log"
+    servers.require_dump(folder)
+    servers.initialise(place, data, log)
+    with servers.serving(place, data, workspace, saved, timeout_seconds=timeout_seconds, grants=True) as running:
+        servers.load(place, running, folder, log)
+    return data
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read what was saved. Raises ApplicationError."""
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_bytes())
+    except (OSError, ValueError) as error:
+        raise ApplicationError(f"could not find the data in {folder}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class MariaDbRunning:
+    """A server at work on what came back."""
+
+    saved: Manifest
+    session: Session
+    socket: str
+    reached_at: datetime | None = None
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Where clients find it; any user may connect, without a password."""
+        return {"MYSQL_UNIX_PORT": self.socket}
+
+    def manifest(self) -> Manifest:
+        """Count all tables."""
+        newest = [f"{table}.{column}" for table, facts in self.saved.tables.items() for column in facts.newest]
+        try:
+            there = {str(name) for (name,) in rows(self.session, "SHOW DATABASES")}
+            databases = [name for name in self.saved.details["databases"] if name in there]
+            tables = counting.tables_of(self.session, databases)
+            columns = [column for column in newest if column.rpartition(".")[0] in tables]
+            facts = counting.exactly(self.session, databases, columns)
+            version = str(rows(self.session, "SELECT version()")[0][0])
+        except (pymysql.Error, SourceError) as error:
+            raise ApplicationError(f"could not count the tables: {words_of(error)}") from None
+        return Manifest("mariadb", version, self.saved.taken_at, facts)
+
+    def integrity(self) -> list[str]:
+        """CHECK TABLE on all tables of the saved databases."""
+        faults = []
+        tables = counting.tables_of(self.session, self.saved.details["databases"])
+        for table in tables:
+            database, _, name = table.partition(".")
+            try:
+                said = rows(self.session, f"CHECK TABLE {quoted(database)}.{quoted(name)}")
+            except pymysql.Error as error:  # on some damage the server ends itself
+                faults.append(f"table {table}: {words_of(error)}")
+                return faults
+            faults += [
+                f"table {table}: {text}" for _, _, kind, text in said
+                if str(kind).lower() in ("error", "warning") or (kind == "status" and text != "OK")
+            ]  # fmt: skip
+        return faults
+
+    def query(self, statement: str, database: str | None = None) -> object:
+        """Give the first value of the first row; ``database`` is the only one there is when left out."""
+        databases = self.saved.details["databases"]
+        chosen = database or (databases[0] if len(databases) == 1 else None)
+        try:
+            if chosen:
+                self.session.select_db(chosen)
+            found = rows(self.session, statement)
+        except pymysql.Error as error:
+            raise ApplicationError(f"the statement failed: {words_of(error)}") from None
+        value: object = found[0][0] if found else None
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+
+    def plant(self, fault: str) -> str:
+        """Drop the table that surely holds most rows, or delete as many of its rows as it takes to be missed."""
+        sure = {name: facts.rows_min for name, facts in self.saved.tables.items() if facts.rows_min}
+        if not sure:
+            raise ValueError("no table is sure to hold a row")
+        name = max(sure, key=lambda key: (sure[key], key))
+        table = ".".join(quoted(part) for part in name.split(".", 1))
+        rows(self.session, "SET foreign_key_checks = 0")
+        if fault == "dropped-table":
+            rows(self.session, f"DROP TABLE {table}")
+        else:
+            surplus = counting.count(self.session, name) - sure[name] + 1
+            rows(self.session, f"DELETE FROM {table} LIMIT {surplus}")  # noqa: S608 - quoted
+        return f"table {name}"
