@@ -18,8 +18,8 @@ _HEAD = """\
 What keepwatch can watch. Each check has a `name`, a `type`, thresholds (`warning`, `critical`) on its readings, and
 what `keepwatch config init` writes above the checks: `every`, `timeout`, `for`, `depends_on` and so on.
 
-- A threshold without `reading` is on the type's main reading, the first one of its table. Write `"> 85%"`, `"< 10
-  GiB"`, `">= 5m"`, `"!= 0"`, or `{ reading = "inodes_used", raise = "> 85%", clear = "< 80%" }`, or a list of them.
+- A threshold without `reading` is on the type's main reading, the first one of its table. Write `"> 85%"`, `"< 10GiB"`,
+  `">= 5m"`, `"!= 0"`, or `{ reading = "inodes_used", raise = "> 85%", clear = "< 80%" }`, or a list of them.
 - Some types bring thresholds of their own: they stand in the example. They hold where neither `warning` nor
   `critical` is given. `warning = []` means none.
 - A check with `include` and `exclude` watches whatever the machine has, each thing as an entity with an alert of its
