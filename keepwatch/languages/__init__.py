@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from markupsafe import escape
 
@@ -24,9 +24,24 @@ WORDS = (
     "drill failed", "drill inconclusive", "structure whole, not restored", "read, not restored", "only sampled",
     "no snapshot yet", "not drilled yet", "no drill set up", "proof too old",
     "under way", "called for", "needs care", "to improve", "Acknowledge", "Silence", "start", "finish",
-    "Processor and memory", "Disks", "Network", "Temperatures and fans", "Services", "Other",
+    "no news", "no checks", "starting", "well so far", "well",
+    "no backups", "promise broken", "not proven", "%(count)s critical", "%(count)s warning", "Processor and memory",
+    "Disks", "Network", "Temperatures and fans", "Services", "Other",
 )  # fmt: skip
 """Words that come as values, which no search of the code for texts would find."""
+
+
+class Said(str):
+    """A text with values in it: English to whoever takes it for a string, and any language can say it anew."""
+
+    text: str
+    values: Mapping[str, Any]
+
+    def __new__(cls, text: str, **values: Any) -> Self:
+        """Put the values in."""
+        made = super().__new__(cls, text % values if values else text)
+        made.text, made.values = text, values
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +53,15 @@ class Language:
 
     def __call__(self, text: str, **values: Any) -> str:
         """Return the text in this language, with the values in it."""
+        if isinstance(text, Said):
+            inner = {name: self.value(value) for name, value in text.values.items()}
+            return self(text.text, **inner)
         said = self.texts.get(text, text)
         return said % values if values else said
+
+    def value(self, value: Any) -> Any:
+        """Return in this language what is a text, and everything else as it is."""
+        return self(value) if isinstance(value, Said) else value
 
 
 Say = Callable[..., str]
@@ -61,6 +83,10 @@ class PageLanguage:
         """Return the text in this language, with the values in it."""
         said = self.language(text)
         return escape(said) % values if values else said
+
+    def value(self, value: Any) -> Any:
+        """Return in this language what is a text, and everything else as it is."""
+        return self.language.value(value)
 
 
 @cache

@@ -79,7 +79,7 @@ class PageRenderer:
         )  # fmt: skip
         environment.filters |= {
             "duration": format_duration, "size": format_size, "number": human.number, "reading": human.reading_text,
-            "tone": _tone, "plural": verdicts.plural,
+            "tone": _tone, "plural": verdicts.plural, "said": lambda value, _: _.value(value),
         }  # fmt: skip
         environment.globals |= {"spark": _spark, "run_summary": run_summary, "rows": _ROWS}
         environment.globals |= {"usual_line": usual_line, "is_unusual": is_unusual}
@@ -153,7 +153,7 @@ def context(view: View, now: datetime) -> dict[str, object]:
 def heading(view: View, now: datetime) -> tuple[str, str]:
     """Return the tab's title and its icon (a data URI), both telling the worse of the two answers."""
     verdict = overall(view, now)
-    return f"{_SYMBOLS[verdict.tone]} {verdict.short} · {view.host}", favicon(verdict.tone)
+    return f"{_SYMBOLS[verdict.tone]} {language(view.language)(verdict.short)} · {view.host}", favicon(verdict.tone)
 
 
 def overall(view: View, now: datetime) -> Verdict:

@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from backup.drills.levels import WHOLE
 from config.units import format_duration
+from keepwatch.languages import Said
 from keepwatch.view import AlertView, CheckView, DrillView, JobView, View
 from keepwatch.web.human import span
 from monitor.result import Status
@@ -19,6 +20,20 @@ from monitor.result import Status
 STALE_AFTER = timedelta(minutes=5)
 """A view older than this is not news; the daemon's loop renews it at least once a minute."""
 FIRING_STATES = ("firing", "recovering")
+_ONE_FIRES = "%(count)s alert firing: %(listed)s."
+_SOME_FIRE = "%(count)s alerts firing: %(listed)s."
+_ONE_WAITS = "%(count)s of %(all)s check did not run yet."
+_SOME_WAIT = "%(count)s of %(all)s checks did not run yet."
+_ONE_IS_BLIND = "Nothing is firing, but %(count)s check could not measure."
+_SOME_ARE_BLIND = "Nothing is firing, but %(count)s checks could not measure."
+_ONE_IS_PAST = "Nothing is firing; %(count)s of %(all)s reading past a threshold, watched."
+_SOME_ARE_PAST = "Nothing is firing; %(count)s of %(all)s readings past a threshold, watched."
+_ONE_IS_OK = "Nothing is firing; the one check is ok."
+_ALL_ARE_OK = "Nothing is firing; all %(all)s checks are ok."
+_ONE_CAME_BACK = "The one job came back whole in the last restore drill."
+_ALL_CAME_BACK = "All %(all)s jobs came back whole in the last restore drill."
+_SLOW = "of %(time)s, too slow"
+_OLD = "of %(time)s, too old"
 
 
 class Tone(IntEnum):
@@ -118,16 +133,19 @@ def well(view: View, now: datetime) -> Verdict:
     """Answer "is this machine well?"."""
     if is_stale(view, now):
         age = span((now - view.made_at).total_seconds())
-        return Verdict(Tone.UNKNOWN, "Unknown", f"The daemon's loop has told nothing new for {age}.", "no news")
+        reason = Said("The daemon's loop has told nothing new for %(time)s.", time=age)
+        return Verdict(Tone.UNKNOWN, "Unknown", reason, "no news")
     firing = [a for a in view.alerts if a.state in FIRING_STATES]
     notes = tuple(_notes(view, firing))
     if firing:
         critical = sum(a.severity == "critical" for a in firing)
         tone = Tone.CRITICAL if critical else Tone.WARNING
-        by_severity = ((critical, "critical"), (len(firing) - critical, "warning"))
-        counts = ", ".join(f"{number} {word}" for number, word in by_severity if number)
-        reason = f"{plural(len(firing), 'alert')} firing: {counts}."
-        return Verdict(tone, "No" if critical else "Mostly", reason, f"{len(firing)} firing", notes)
+        by_severity = ((critical, "%(count)s critical"), (len(firing) - critical, "%(count)s warning"))
+        counts = [Said(text, count=number) for number, text in by_severity if number]
+        listed = counts[0] if len(counts) == 1 else Said("%(first)s, %(second)s", first=counts[0], second=counts[1])
+        reason = Said(_ONE_FIRES if len(firing) == 1 else _SOME_FIRE, count=len(firing), listed=listed)
+        short = Said("%(count)s firing", count=len(firing))
+        return Verdict(tone, "No" if critical else "Mostly", reason, short, notes)
     return _quiet(view.checks, notes)
 
 
@@ -138,17 +156,18 @@ def _quiet(checks: Sequence[CheckView], notes: tuple[str, ...]) -> Verdict:
     bad = [c for c in checks if c.status in (Status.WARNING, Status.CRITICAL)]
     judged = [c for c in checks if c.status is not Status.ABSENT]
     if not checks:
-        return Verdict(Tone.UNKNOWN, "Unknown", "No check has told anything yet.", "no checks", notes)
+        return Verdict(Tone.UNKNOWN, "Unknown", Said("No check has told anything yet."), "no checks", notes)
     if waiting:
-        reason = f"{len(waiting)} of {plural(len(checks), 'check')} did not run yet."
+        reason = Said(_ONE_WAITS if len(checks) == 1 else _SOME_WAIT, count=len(waiting), all=len(checks))
         return Verdict(Tone.UNKNOWN, "Starting", reason, "starting", notes)
     if unknown:
-        reason = f"Nothing is firing, but {plural(len(unknown), 'check')} could not measure."
-        return Verdict(Tone.UNKNOWN, "Not sure", reason, f"{len(unknown)} unknown", notes)
+        one = len(unknown) == 1
+        reason = Said(_ONE_IS_BLIND if one else _SOME_ARE_BLIND, count=len(unknown))
+        return Verdict(Tone.UNKNOWN, "Not sure", reason, Said("%(count)s unknown", count=len(unknown)), notes)
     if bad:
-        reason = f"Nothing is firing; {len(bad)} of {plural(len(judged), 'reading')} past a threshold, watched."
+        reason = Said(_ONE_IS_PAST if len(judged) == 1 else _SOME_ARE_PAST, count=len(bad), all=len(judged))
         return Verdict(Tone.OK, "So far", reason, "well so far", notes)
-    reason = f"Nothing is firing; {'the one check is' if len(judged) == 1 else f'all {len(judged)} checks are'} ok."
+    reason = Said(_ONE_IS_OK) if len(judged) == 1 else Said(_ALL_ARE_OK, all=len(judged))
     return Verdict(Tone.OK, "Yes", reason, "well", notes)
 
 
@@ -157,11 +176,11 @@ def _notes(view: View, firing: Sequence[AlertView]) -> Iterable[str]:
     held = sum(bool(a.suppressed_by) for a in firing)
     acknowledged = sum(a.acknowledged_by is not None for a in firing)
     if pending:
-        yield f"{pending} pending"
+        yield Said("%(count)s pending", count=pending)
     if acknowledged:
-        yield f"{acknowledged} acknowledged"
+        yield Said("%(count)s acknowledged", count=acknowledged)
     if held:
-        yield f"messages of {held} held back"
+        yield Said("messages of %(count)s held back", count=held)
 
 
 def tally(checks: Sequence[CheckView]) -> list[tuple[Tone, int, str]]:
@@ -178,10 +197,10 @@ def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
     whole = job.last_drill is None or job.last_drill.level in WHOLE
     earlier = [d.last_success_at for d in duties if d.last_success_at] if whole else []  # may have left the list
     proven_at = max([*earlier, *([passed.ended_at] if passed else [])], default=None)
-    rto = _meter(passed.rto_seconds if passed else None, job.rto_seconds, "not measured yet", "too slow")
+    rto = _meter(passed.rto_seconds if passed else None, job.rto_seconds, Said("not measured yet"), _SLOW)
     newest = job.newest_snapshot
     age = (now - newest.taken_at).total_seconds() if newest else None
-    rpo = _meter(age, job.rpo_seconds, "no snapshot yet", "too old")
+    rpo = _meter(age, job.rpo_seconds, Said("no snapshot yet"), _OLD)
     tone, word = _proof_word(job, proven_at, min((d.max_age_seconds for d in duties), default=None), now)
     if tone is Tone.OK and rpo.tone is Tone.WARNING:
         tone, word = Tone.WARNING, "proven, loss above RPO"
@@ -213,34 +232,39 @@ def _proof_word(job: JobView, proven_at: datetime | None, max_age: float | None,
 
 
 def _meter(measured: float | None, objective: float | None, nothing: str, past: str) -> Meter:
-    promise = "no objective" if objective is None else f"of {format_duration(objective)}"
+    promise = Said("no objective") if objective is None else Said("of %(time)s", time=format_duration(objective))
     if measured is None:
         return Meter(Tone.UNKNOWN, 0.0 if objective else None, nothing, promise)
     if objective is None:
         return Meter(Tone.ABSENT, None, format_duration(measured), promise)
     share = measured / objective if objective > 0 else 1.0
     tone = Tone.OK if measured <= objective else Tone.WARNING
-    word = promise if tone is Tone.OK else f"{promise}, {past}"
+    word = promise if tone is Tone.OK else Said(past, time=format_duration(objective))
     return Meter(tone, min(max(share, 0.0), 1.0), format_duration(measured), word)
 
 
 def recoverable(jobs: Sequence[JobView], proofs: Sequence[Proof]) -> Verdict:
     """Answer "can we get it back?" from the proofs of all jobs."""
     if not jobs:
-        return Verdict(Tone.WARNING, "No", "Nothing is backed up: the settings have no jobs.", "no backups")
+        return Verdict(Tone.WARNING, "No", Said("Nothing is backed up: the settings have no jobs."), "no backups")
     worst = max(p.tone for p in proofs)
     hit = [p for p in proofs if p.tone is worst]
     names = _names([p.job for p in hit])
     if worst is Tone.CRITICAL:
-        return Verdict(worst, "No", f"The last restore drill of {names} failed.", f"{plural(len(hit), 'drill')} failed")
+        short = Said("%(count)s drill failed" if len(hit) == 1 else "%(count)s drills failed", count=len(hit))
+        return Verdict(worst, "No", Said("The last restore drill of %(names)s failed.", names=names), short)
     if worst is Tone.WARNING:
-        reason = f"{hit[0].job}: {hit[0].word}." if len(hit) == 1 else f"Promises are not kept for {names}."
+        reason = _of_one(hit[0]) if len(hit) == 1 else Said("Promises are not kept for %(names)s.", names=names)
         return Verdict(worst, "Yes, but" if all(p.proven_at for p in hit) else "Not all", reason, "promise broken")
     if worst is Tone.UNKNOWN:
-        reason = f"{hit[0].job}: {hit[0].word}." if len(hit) == 1 else f"Not proven for {names}."
+        reason = _of_one(hit[0]) if len(hit) == 1 else Said("Not proven for %(names)s.", names=names)
         return Verdict(worst, "Not sure", reason, "not proven")
-    whole = "The one job came" if len(proofs) == 1 else f"All {len(proofs)} jobs came"
-    return Verdict(Tone.OK, "Yes", f"{whole} back whole in the last restore drill.", "proven")
+    reason = Said(_ONE_CAME_BACK) if len(proofs) == 1 else Said(_ALL_CAME_BACK, all=len(proofs))
+    return Verdict(Tone.OK, "Yes", reason, "proven")
+
+
+def _of_one(proof: Proof) -> str:
+    return Said("%(job)s: %(word)s.", job=proof.job, word=Said(proof.word))
 
 
 def plural(count: int, word: str) -> str:
@@ -249,5 +273,8 @@ def plural(count: int, word: str) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = list(names[:3]) + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+    if len(names) == 1:
+        return names[0]
+    if len(names) > 3:
+        return Said("%(names)s and %(count)s more", names=", ".join(names[:3]), count=len(names) - 3)
+    return Said("%(names)s and %(last)s", names=", ".join(names[:-1]), last=names[-1])

@@ -25,8 +25,8 @@ from tests.keepwatch.reported import month
 
 ROOT = Path(languages.__file__).parents[1]
 TAGS = [file.stem for file in (ROOT / "languages").glob("*.toml")]
-SPEAKING = ("report/writing.py", "web/human.py")
-"""Modules that say texts by ``_``."""
+SPEAKING = ("report/writing.py", "web/human.py", "web/verdicts.py")
+"""Modules that say texts, by ``_`` at once or by ``Said`` for later."""
 
 
 def said_in_templates() -> set[str]:
@@ -41,12 +41,16 @@ def said_in_templates() -> set[str]:
 
 
 def said_in(source: str) -> set[str]:
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    named = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == "_"]
-    return {
-        call.args[0].value
-        for call in named
-        if isinstance(call.args[0], ast.Constant) and isinstance(call.args[0].value, str)
+    """What is said in a module: texts, either of two texts, and texts that have a name of their own at its top."""
+    tree = ast.parse(source)
+    values = [node.value for node in tree.body if isinstance(node, ast.Assign)]
+    named = {value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)}
+    return named | {
+        inner.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("_", "Said")
+        for inner in ast.walk(call.args[0])
+        if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
     }
 
 
