@@ -32,7 +32,8 @@ def _expanded(value: Any, info: ValidationInfo) -> Any:
     return expand(value, environ) if isinstance(value, str) and environ is not None else value
 
 
-Expandable = Annotated[str, BeforeValidator(_expanded), Field(repr=False)]
+Expanded = Annotated[str, BeforeValidator(_expanded)]
+Expandable = Annotated[Expanded, Field(repr=False)]
 """A string in which ``${NAME}`` is replaced; left out of its model's ``repr``, since a secret may stand in it."""
 
 SecretText = Annotated[SecretStr, BeforeValidator(_expanded), Field(min_length=1)]

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from config.checks.base import WEB_ADDRESS, CheckBase, Readings
 from config.checks.services import Port
-from config.expansion import Expandable, SecretText
+from config.expansion import Expanded, SecretText
 from config.units import Duration
 
 _EVERY_MINUTE: Mapping[str, object] = {"every": "1m"}
@@ -150,8 +150,8 @@ class RabbitmqCheck(ServerCheck):
     }
     port: Port = 5672
     """Port of AMQP."""
-    management_url: Expandable | None = Field(
-        None, pattern=WEB_ADDRESS, examples=["http://watcher:${RABBITMQ_PASSWORD}@127.0.0.1:15672"]
+    management_url: Expanded | None = Field(
+        None, repr=False, pattern=WEB_ADDRESS, examples=["http://watcher:${RABBITMQ_PASSWORD}@127.0.0.1:15672"]
     )
     """Address of its management plugin, with a user of the tag `monitoring`; only the handshake is tried when left
     out."""
@@ -175,7 +175,7 @@ class NatsCheck(ServerCheck):
     """Port."""
     token: SecretText | None = Field(None, examples=["${NATS_TOKEN}"])
     """Token to log in with; that it wants one is no fault when left out."""
-    monitoring_url: Expandable | None = Field(None, pattern=WEB_ADDRESS, examples=["http://127.0.0.1:8222"])
+    monitoring_url: Expanded | None = Field(None, repr=False, pattern=WEB_ADDRESS, examples=["http://127.0.0.1:8222"])
     """Address of its monitoring port."""
 
 
