@@ -1,11 +1,12 @@
 """Settings of PostgreSQL as something that a job backs up."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from config.expansion import SecretText
 from config.model import AbsolutePath, Model, SecretFile
+from config.units import ByteSize
 
 
 class PostgresSource(Model):
@@ -34,6 +35,23 @@ class PostgresSource(Model):
     programs: AbsolutePath | None = Field(None, examples=["/usr/lib/postgresql/15/bin"])
     """Folder of PostgreSQL's own programs; PATH and Debian's folders are searched when left out."""
 
+    wal: Literal["push", "receive"] | None = Field(None, examples=["push"])
+    """Archive the write-ahead log, so that the job's data can be brought to any moment and its RPO is measured by the
+    last archived record. `push`: the server runs archive_command = 'keepwatch wal push %p'. `receive`: keepwatch
+    follows it by pg_receivewal and a replication slot, and stores what has come every second.
+    """
+    wal_users: list[str] = ["postgres"]
+    """Users of this machine, besides the one keepwatch runs as and root, that may push."""
+    wal_socket: AbsolutePath | None = Field(None, examples=["/run/keepwatch/wal-ledger.sock"])
+    """Where pushes arrive; wal-JOB.sock in /run/keepwatch, or below the state directory, when left out."""
+    wal_spool_limit: ByteSize = Field("2 GiB", validate_default=True)
+    """Most bytes of WAL that wait in the state directory while a repository is away; beyond, the server keeps them."""
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether its log is archived all the time."""
+        return self.wal is not None
+
     @property
     def subject(self) -> str:
         """What it is; the connection may hold a password."""
@@ -46,3 +64,9 @@ class PostgresSource(Model):
             if column.count(".") not in (2, 3):
                 raise ValueError(f"'{column}' must be SCHEMA.TABLE.COLUMN or DATABASE.SCHEMA.TABLE.COLUMN")
         return newest
+
+    @model_validator(mode="after")
+    def _log_of_files(self) -> Self:
+        if self.wal is not None and self.method == "logical":
+            raise ValueError("wal replays onto a base backup; it needs method = 'physical'")
+        return self

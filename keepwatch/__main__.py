@@ -6,6 +6,12 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    if sys.argv[1:3] == ["wal", "push"]:
+        from keepwatch.wal.push import main as push  # a server waits for it, for each segment: it imports nothing else
+
+        status = push(sys.argv[3:])
+        if status is not None:
+            sys.exit(status)
     from keepwatch.headstart import begin
 
     begin(sys.argv[1:], os.environ)  # goes on while what follows is being imported

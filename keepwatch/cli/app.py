@@ -30,6 +30,7 @@ COMMANDS = {
     "repository": ("snapshots", "verify", "forget", "prune", "unlock"),
     "contents": ("ls", "find", "diff", "dump"),
     "copies": ("copy",),
+    "wal": ("wal",),
     "keys": ("key",),
     "reports": ("report",),
     "diagnosis": ("diagnose",),

@@ -66,10 +66,14 @@ class Archive:
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[tuple[Office, Path]]:
-    with private_folder("office") as folder, private_folder("copies") as scratch, private_folder("wal") as wal:
-        with postgres(folder, ARCHIVED | {"archive_command": whole_into(wal)}) as server:
-            server.sql("create database shop")
-            yield furnish(Office(server, scratch)), wal
+    with (
+        private_folder("office") as folder,
+        private_folder("copies") as scratch,
+        private_folder("wal") as wal,
+        postgres(folder, ARCHIVED | {"archive_command": whole_into(wal)}) as server,
+    ):
+        server.sql("create database shop")
+        yield furnish(Office(server, scratch)), wal
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,64 @@
+"""How the log of a job stands: written by its receiver, read by the daemon, one small file a job.
+
+STATE/wal/JOB.json      this
+STATE/wal/JOB/REPO/     what waits for a repository
+STATE/wal/JOB/received/ where pg_receivewal writes
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Self
+
+
+@dataclass(frozen=True, slots=True)
+class WalStatus:
+    """What is known of a job's log. Moments are aware UTC."""
+
+    updated_at: datetime
+    covered_until: datetime | None = None
+    """Everything that was committed by then is in the first repository."""
+    last_file: str = ""
+    files: int = 0
+    """Stored since the receiver started."""
+    spooled_files: int = 0
+    spooled_bytes: int = 0
+    problem: str = ""
+    """Why files wait or are refused; empty when all is well."""
+    gap: str = ""
+    """Which segments are missing before the newest run."""
+    gap_at: datetime | None = None
+    """When the log went on behind the gap: a base backup that began later does not need what is missing."""
+    timeline: int = 0
+    switched_at: datetime | None = None
+    """When the timeline changed while we looked on."""
+
+    def but(self, **changes: object) -> Self:
+        """Return it with changes."""
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def write(self, path: Path) -> None:
+        """Replace the file, so that nobody reads a half of it."""
+        values = {
+            key: value.isoformat() if isinstance(value, datetime) else value for key, value in asdict(self).items()
+        }
+        draft = path.with_name(f".{path.name}")
+        draft.write_text(json.dumps(values), encoding="utf-8")
+        draft.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> "WalStatus | None":
+        """Read the file; None when there is none that can be understood."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            moments = ("updated_at", "covered_until", "gap_at", "switched_at")
+            values |= {name: datetime.fromisoformat(values[name]) for name in moments if values.get(name)}
+            return cls(**values)
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+def status_path(state: Path, job: str) -> Path:
+    """Return where a job's status lies."""
+    return state / "wal" / f"{job}.json"
