@@ -84,8 +84,8 @@ class Daemon:
         self._ticker.every(10, lambda: self._watch.keep_history(now()))
         self._show_backups()
         self._show_plans()
-        # What is loaded by now stays for months. Looking through its 70,000 objects in each full collection would hold up
-        # checks and scrapes for tens of milliseconds.
+        # What is loaded by now stays for months. Looking through its 70,000 objects in each full collection would hold
+        # up checks and scrapes for tens of milliseconds.
         gc.collect()
         gc.freeze()
         self._server.start()

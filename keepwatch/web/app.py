@@ -48,10 +48,9 @@ def create_app(
 
     ``view`` returns the latest view at once; ``page`` the metrics, made from the same view when left out;
     ``host_metrics`` makes those of the host within milliseconds (a thread for it would cost a scrape's worth of them),
-    or raises HostMetricsOff; ``not_ready`` is the
-    daemon's own reason why it is not ready yet (a store that is not open), None when there is none. With ``access``,
-    others than this machine may connect, by address or by one of ``names``, and its users are asked for. ``inbox``
-    takes what jobs report and others push.
+    or raises HostMetricsOff; ``not_ready`` is the daemon's own reason why it is not ready yet (a store that is not
+    open), None when there is none. With ``access``, others than this machine may connect, by address or by one of
+    ``names``, and its users are asked for. ``inbox`` takes what jobs report and others push.
     """
     shown = PageRenderer(clock)
 

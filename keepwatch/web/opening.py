@@ -18,7 +18,7 @@ def open_server(
     view: Callable[[], View],
     clock: Callable[[], datetime],
     host_metrics: Callable[[], bytes],
-    inbox: Inbox,
+    inbox: Inbox | None = None,
 ) -> WebServer:
     """Bind the port; ``host`` is this machine's name. Raises ListenError, and WebConfigError for the file of users."""
     access = Access(settings.web_config_file) if settings.web_config_file else None
