@@ -78,7 +78,8 @@ class DrillSettings(Model):
     assert_: list[AssertSettings] = Field(
         [], alias="assert", examples=[[{"sql": "select count(*) from invoice", "min": 1}]]
     )
-    """What must hold of the restored data, from the level application on."""
+    """What must hold of the restored data, from the level application on: the first value of `sql` within `min`, `max`
+    or `equals` (or true), asked of `database` or `member` where there are several; or `run`, a command that exits 0."""
     stale_after: Duration | None = Field(None, examples=["7d"])
     """Fail when the data are the same as so long ago: the job may be saving something that nobody writes any more."""
     scratch: AbsolutePath | None = Field(None, examples=["/srv/scratch"])

@@ -63,7 +63,10 @@ def every_model() -> list[type[Model]]:
 
 def test_the_sample_does_exactly_what_the_embedded_default_does(write: Write) -> None:
     path = write(sample(MACHINE.state_dir))
-    assert load(path, environ={}, machine=MACHINE) == load(None, environ={}, machine=MACHINE)
+    usual = load(None, environ={}, machine=MACHINE)
+    made = load(path, environ={}, machine=MACHINE)
+    assert made.plans.folder == path.parent / "plans", "plans lie beside the file"
+    assert made.model_copy(update={"plans": usual.plans}) == usual
 
 
 def test_the_sample_tells_every_key_of_every_model_with_its_description() -> None:
@@ -71,7 +74,7 @@ def test_the_sample_tells_every_key_of_every_model_with_its_description() -> Non
     prose = " ".join(line.removeprefix("# ") for line in text.splitlines() if line.startswith("# "))
     # shown by example within one line
     sources = {"SideSettings", "SqlSource", "HttpSource", "JsonSource", "FolderSource"}
-    shown_by_example = {"ActionSettings", "Bound", "SnmpUser", "QuietHours", "ForecastSettings", "ForecastLevel"}
+    shown_by_example = {"ActionSettings", "AssertSettings", "Bound", "SnmpUser", "QuietHours", "ForecastSettings", "ForecastLevel"}
     left_out = shown_by_example | sources
     for model in every_model():
         for name, field in model.model_fields.items():
