@@ -52,18 +52,19 @@ class MbStream:
 
     def members(self) -> Iterator[Member]:
         """Give every file once. Raises SourceError when the stream is damaged or ends in the middle."""
-        for chunk in self._chunks:
-            if chunk.name in self._put_aside:
-                self._put(chunk)
+        try:
+            for chunk in self._chunks:
+                # the redo log is open from the first to the last
+                if chunk.name in self._put_aside or chunk.name.endswith("ib_logfile0"):
+                    self._put(chunk)
+                else:
+                    yield Member(chunk.name, self._parts(chunk))
                 yield from self._finished()
-                continue
-            if chunk.name.endswith("ib_logfile0"):  # which is open from the first to the last
-                self._put(chunk)
-                continue
-            yield Member(chunk.name, self._parts(chunk))
-            yield from self._finished()
-        if self._put_aside:
-            raise SourceError(f"could not read the physical copy: {min(self._put_aside)} ends in the middle")
+            if self._put_aside:
+                raise SourceError(f"could not read the physical copy: {min(self._put_aside)} ends in the middle")
+        finally:
+            for file, _ in self._put_aside.values():
+                file.close()
 
     def _parts(self, chunk: _Chunk) -> Iterator[bytes]:
         """Give a file as its chunks come; those of others are put aside."""

@@ -27,22 +27,26 @@ _SEALERS = 2
 """Threads that seal: hashes and compression let others run."""
 
 
-def tag_of(job: str) -> str:
+def tag_of(job: str, kind: str = TAG) -> str:
     """Return the tag of a job's log."""
-    return f"wal-of:{job}"
+    return f"{kind}-of:{job}"
 
 
-def folder_of(job: str) -> str:
+def folder_of(job: str, kind: str = TAG) -> str:
     """Return the folder of a snapshot in which a job's log lies."""
-    return f"{job}.wal"
+    return f"{job}.{kind}"
 
 
 class WalWriter:
-    """Stores the log of one job in one repository, which the caller has locked whenever something is stored."""
+    """Stores the log of one job in one repository, which the caller has locked whenever something is stored.
 
-    def __init__(self, repository: Repository, job: str, host: str) -> None:
+    ``kind`` names it in tags and in its folder: other servers keep logs, too.
+    """
+
+    def __init__(self, repository: Repository, job: str, host: str, *, kind: str = TAG) -> None:
         self._repository = repository
         self._job = job
+        self._kind = kind
         self._host = host
         self._threads = ThreadPoolExecutor(_SEALERS, thread_name_prefix="seal")
         self._builders = [PackBuilder(repository.key, BlobKind.DATA) for _ in range(_SEALERS)]
@@ -70,7 +74,7 @@ class WalWriter:
         new = dict(zip(names, pieces, strict=True))
         for name_known in known:
             new.pop(name_known, None)
-        listings = self._store_pieces(list(new.items()))
+        listings = self.store_pieces(list(new.items()))
         node = encode_file(encode_name(name), made_up(stat.S_IFREG | 0o600, at), len(content), names, ())
         return self.commit([(name, node)], at, listings, (f"segment:{name}",))
 
@@ -80,7 +84,7 @@ class WalWriter:
         """Store a snapshot of files whose pieces are stored or listed here; ``nodes``: names and encoded nodes."""
         repository = self._repository
         inner = encode_tree(node for _, node in sorted(nodes))
-        folder = folder_of(self._job)
+        folder = folder_of(self._job, self._kind)
         head = encode_status(encode_name(folder), "dir", made_up(stat.S_IFDIR | 0o700, at))
         root = encode_tree([head + encode_rest(subtree=blob_id(inner))])
         for tree in (inner, root):
@@ -92,11 +96,11 @@ class WalWriter:
             Snapshot(
                 time=at, tree=blob_id(root), paths=(f"/{folder}",), hostname=self._host,
                 username=repository.owner.username, uid=os.getuid(), gid=os.getgid(),
-                tags=("keepwatch", TAG, tag_of(self._job), *tags),
+                tags=("keepwatch", self._kind, tag_of(self._job, self._kind), *tags),
             )
         )  # fmt: skip
 
-    def _store_pieces(self, pieces: list[tuple[bytes, memoryview]]) -> list[PackListing]:
+    def store_pieces(self, pieces: list[tuple[bytes, memoryview]]) -> list[PackListing]:
         """Seal and put pieces, in as many packs as there are threads. Waits for all of them."""
         if not pieces:
             return []
