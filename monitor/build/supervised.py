@@ -12,9 +12,9 @@ def _systemd(check: supervised.SystemdCheck, _shared: Shared) -> Probe:
     return SystemdProbe(Systemctl(check.timeout.total_seconds(), user=check.user), check.selection, rule)
 
 
-def _timers(check: supervised.TimersCheck, _shared: Shared) -> Probe:
+def _timers(check: supervised.TimersCheck, shared: Shared) -> Probe:
     # asked twice: of the timers, and of what they trigger
-    return TimersProbe(Systemctl(check.timeout.total_seconds() / 2, user=check.user), check.selection)
+    return TimersProbe(Systemctl(check.timeout.total_seconds() / 2, user=check.user), check.selection, shared.clock)
 
 
 def _docker(check: supervised.DockerCheck, shared: Shared) -> Probe:

@@ -146,6 +146,8 @@ def _mysql(dsn: str, timeout_seconds: float) -> Iterator[Database]:
         kind = ProbeError if refused else NoConnection
         raise kind(f"logging in to {where}: {_first_line(error)}") from error
     with contextlib.closing(connection):
+        # The transaction alone would not do: a statement that changes tables commits it first.
+        connection.query("SET SESSION TRANSACTION READ ONLY")
         connection.query("START TRANSACTION READ ONLY")
         yield Database(connection, (pymysql.MySQLError,), where)
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from config.selection import Selection
 from monitor.probes.program import NotInstalled, Program
@@ -19,7 +20,7 @@ Show = Callable[[Sequence[str], Sequence[str]], str]
 _UNIT = ("Id", "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "Type", "StateChangeTimestampMonotonic",
          "ExecMainStatus")  # fmt: skip
 _TIMER = ("Id", "LoadState", "ActiveState", "NextElapseUSecRealtime", "NextElapseUSecMonotonic", "LastTriggerUSec",
-          "LastTriggerUSecMonotonic", "Unit")  # fmt: skip
+          "Unit")  # fmt: skip
 _TRIGGERED = ("Id", "ActiveState", "Result", "ExecMainStatus")
 _OUTPUT_BYTES = 4 << 20
 _NEVER = ("", "0", "infinity", "n/a", "[not set]", str(2**64 - 1))
@@ -129,10 +130,12 @@ class TimersProbe:
         self,
         show: Show,
         selection: Selection,
+        clock: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._show = show
         self._selection = selection
+        self._clock = clock
         self._monotonic = monotonic
 
     def measure(self) -> Measurement:
@@ -153,9 +156,9 @@ class TimersProbe:
             unit = units.get(timer.get("Unit", ""), {})
             failed = unit.get("ActiveState") == "failed"
             readings.append(Reading("overdue", self._overdue(timer, unit), "seconds", name))
-            ran = timer.get("LastTriggerUSecMonotonic", "")
-            if (seconds := microseconds(ran)) is not None:
-                readings.append(Reading("last_run_age", max(0.0, self._monotonic() - seconds / 1e6), "seconds", name))
+            if (ran_at := moment(timer.get("LastTriggerUSec", ""))) is not None:
+                age = (self._clock() - ran_at).total_seconds()
+                readings.append(Reading("last_run_age", max(0.0, age), "seconds", name))
             readings.append(Reading("failed", failed, "count", name))
             if failed:
                 findings[name] = Finding(Status.CRITICAL, f"{timer['Unit']}, run by {name}, failed: {_why(unit)}")
@@ -164,13 +167,15 @@ class TimersProbe:
         return Measurement(readings, missing=self._selection.missing(timers), findings=findings)
 
     def _overdue(self, timer: Mapping[str, str], unit: Mapping[str, str]) -> float:
-        """Return how long ago a monotonic timer's time was. A calendar timer is systemd's own to keep: it is overdue
-        when it is active and neither has a next time nor runs.
-        """
+        """Return how long ago the next time of an active timer was; one whose unit runs right now is not waited for."""
         if timer.get("ActiveState") != "active" or unit.get("ActiveState") in ("active", "activating"):
             return 0.0
-        due = microseconds(timer.get("NextElapseUSecMonotonic", ""))
-        return 0.0 if due is None else max(0.0, self._monotonic() - due / 1e6)
+        waits = []
+        if (due := microseconds(timer.get("NextElapseUSecMonotonic", ""))) is not None:
+            waits.append(self._monotonic() - due / 1e6)
+        if (due_at := moment(timer.get("NextElapseUSecRealtime", ""))) is not None:
+            waits.append((self._clock() - due_at).total_seconds())
+        return max(0.0, min(waits, default=0.0))
 
 
 def parse(text: str) -> list[dict[str, str]]:
@@ -199,6 +204,14 @@ def microseconds(text: str) -> float | None:
             return None
         total += float(number) * factor
     return total
+
+
+def moment(text: str) -> datetime | None:
+    """Return a moment that systemd printed in UTC, as ``Sun 2026-03-01 02:00:00 UTC``; None for never."""
+    try:
+        return datetime.strptime(text.partition(" ")[2], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    except ValueError:
+        return None
 
 
 def _why(unit: Mapping[str, str]) -> str:

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SERVERS = (
     "initdb", "mariadbd", "redis-server", "memcached", "rabbitmq-server", "nats-server", "mosquitto", "unbound", "sshd",
-    "ping", "snmpd", "dummy-ups",
+    "ping", "systemd-journal-remote", "snmpd", "dummy-ups",
 )  # fmt: skip
 TOOLS = (
     "restic", "promtool", "prometheus-alertmanager", "prometheus-node-exporter", "systemd-analyze", "chromium", "btrfs",

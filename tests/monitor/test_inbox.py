@@ -172,7 +172,8 @@ def test_pushed_readings_are_judged_like_any_other_and_age(tmp_path: Path) -> No
 
 def test_a_sender_may_give_units_entities_and_its_own_verdict(tmp_path: Path) -> None:
     machine = Machine(tmp_path, **PUSH)
-    rows = [{"name": "used", "value": 0.5, "unit": "ratio", "entity": "a"}, {"name": "used", "value": 0.9, "unit": "ratio"}]
+    used = {"name": "used", "unit": "ratio"}
+    rows = [{**used, "value": 0.5, "entity": "a"}, {**used, "value": 0.9}]
     push(machine, {"readings": rows, "status": "critical", "message": "the press has stopped"})
     results = {result.entity: result for result in run_check(machine.check, {}, lambda: machine.now)}
     assert results["a"].message == "used is 50 %"
