@@ -88,7 +88,7 @@ runbook = "disk-full"
 name = "disk io"
 type = "disk_io"
 every = "10s"
-warning = "> 95%"
+warning = ["> 95%", { reading = "queue", raise = "> 10" }]
 for = "30m"
 runbook = "disk-io"
 

@@ -10,7 +10,7 @@ from config.checks import ActionSettings, CheckSettings
 from config.units import parse_duration
 from monitor.alerting import ActionPolicy, Policy
 
-_EXPLAINED_BY_OUR_LOAD = frozenset({"cpu", "load", "disk_io", "network"})
+_EXPLAINED_BY_OUR_LOAD = frozenset({"cpu", "load", "disk_io", "network", "pressure"})
 
 
 def policy_of(settings: CheckSettings) -> Policy:

@@ -20,6 +20,8 @@ RESOURCE_OF_CHECK: dict[str, Resource] = {
     "memory": "memory",
     "swap": "memory",
     "disk_io": "io",
+    "pressure": "memory",
+    "oom_kills": "memory",
 }
 """Check type -> what to look for. Other types have no culprit among processes."""
 

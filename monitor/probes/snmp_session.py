@@ -4,7 +4,6 @@ pysnmp takes tens of megabytes and half a second to load, so this is for a child
 (:mod:`monitor.probes.in_child`). No MIB is read: whoever asks knows the numbers.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,6 +54,8 @@ class Answer:
 
 def ask(address: SnmpAddress, values: Sequence[str] = (), columns: Sequence[str] = ()) -> Answer:
     """Fetch values, and whole columns. Raises SilenceError, and ProbeError when the device or the library refuses."""
+    import asyncio
+
     try:
         import pysnmp.hlapi.v3arch.asyncio as hlapi
     except ImportError as error:

@@ -13,7 +13,6 @@ from config.documents import Document
 from config.references import reference_problems
 from config.sample import check_models
 from config.selection import EVERYTHING, Selection
-from config.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECK_TYPES = check_models()
@@ -56,9 +55,8 @@ def test_a_default_that_names_no_reading_would_be_seen() -> None:
 
 
 def test_editors_are_told_the_defaults_of_the_type() -> None:
-    schema = Settings.json_schema()["$defs"]
-    assert schema["SmartCheck"]["properties"]["every"]["default"] == "10m"
-    assert schema["CpuCheck"]["properties"]["every"]["default"] == "30s"
+    smart, cpu = (CHECK_TYPES[kind].model_json_schema()["properties"] for kind in ("smart", "cpu"))
+    assert (smart["every"]["default"], cpu["every"]["default"]) == ("10m", "30s")
 
 
 @pytest.mark.parametrize("wrong", [{}, {"type": "smrt"}, {"type": ["cpu"]}, {"type": None}])

@@ -1,5 +1,6 @@
 """From settings to checks: every class has its probe, and what probes give is what the settings promise."""
 
+import socket
 import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -127,3 +128,13 @@ def test_a_temperature_threshold_leaves_chips_without_a_limit_alone(file_systems
     check = build(file_systems, type="temperature", warning={"reading": "share_of_critical", "raise": "> 90%"})
     assert check.optional == {"share_of_critical"}
     assert all(result.status in (Status.OK, Status.ABSENT) for result in run(check))
+
+
+def test_a_message_says_which_ones_were_counted(file_systems: FileSystems) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        others = [f"1-{port - 1}/tcp", f"{port + 1}-65535/tcp", "1-65535/udp"]
+        (result,) = run(build(file_systems, type="listening_ports", allowed=others, loopback=True))
+    assert result.status is Status.WARNING
+    assert result.message.startswith("1 ports open that should not be, warning at > 0")
+    assert f": {port}/tcp on 127.0.0.1" in result.message

@@ -80,6 +80,7 @@ def test_without_apt_there_is_no_data_and_a_broken_apt_is_an_error(tools: Any, t
         updates(tools, tmp_path, "\n").measure()
 
 
+@pytest.mark.campaign
 def test_this_machines_own_apt_is_understood(values: Any) -> None:
     found = values(UpdatesProbe(60, lambda: datetime.now(UTC)).measure())
     assert 0 <= found["security"] <= found["pending"]

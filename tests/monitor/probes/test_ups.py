@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def scripted() -> Iterator[Callable[[dict[bytes, bytes]], UpsProbe]]:
             listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
 
             def answer() -> None:
-                with listener.accept()[0] as connection:
+                with suppress(OSError), listener.accept()[0] as connection:
                     while line := connection.recv(1000):
                         if line not in answers:
                             return
