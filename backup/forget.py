@@ -69,10 +69,13 @@ def plan_forget(
     proven: Collection[str] = (),
     zone: tzinfo = UTC,
 ) -> ForgetPlan:
-    """Apply a policy to the snapshots that match, group by group. Raises CorruptData, StorageError."""
+    """Apply a policy to the snapshots that match, group by group. Raises CorruptData, StorageError.
+
+    Those that hold a database's log are not its business: they go when no base backup needs them.
+    """
     groups: dict[str, list[Snapshot]] = {}
     for snapshot in repository.snapshots():
-        if matches(snapshot, hostname=hostname, paths=paths, tags=tags):
+        if matches(snapshot, hostname=hostname, paths=paths, tags=tags) and not snapshot.is_log:
             groups.setdefault(group_by(snapshot), []).append(snapshot)
     return ForgetPlan(
         tuple(

@@ -235,10 +235,11 @@ class Repository:
     ) -> Snapshot:
         """Find by id, by a prefix of it, or ``latest`` among those with this host, these paths and all these tags.
 
-        Raises SnapshotMissing when none or several answer.
+        The latest is never one that holds a database's log. Raises SnapshotMissing when none or several answer.
         """
         if ref == "latest":
             found = [item for item in self.snapshots() if matches(item, hostname=hostname, paths=paths, tags=tags)]
+            found = [item for item in found if not item.is_log]
             if not found:
                 raise SnapshotMissing("could not find the latest snapshot: there is none like that")
             return found[-1]

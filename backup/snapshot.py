@@ -72,6 +72,11 @@ class Snapshot:
         """The first eight digits, as shown to people."""
         return self.id[:8]
 
+    @property
+    def is_log(self) -> bool:
+        """Whether it holds files of a database's log, and so is no backup that could be restored or counted."""
+        return "wal" in self.tags
+
 
 _KNOWN: Final = {item.name for item in fields(Snapshot)} - {"extra", "id", "time_text"}
 

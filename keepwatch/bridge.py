@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from config.checks.forecast import ForecastSettings
 from config.jobs import JobSettings
 from config.units import format_duration, format_size
+from keepwatch.duties import BACKUPS
 from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
 from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
 from monitor.alerting import Policy
@@ -23,6 +24,10 @@ EVERY = timedelta(seconds=30)
 _LOW_SPACE_BYTES = 1 << 30
 _LOW_SPACE_SHARE = 0.1
 """A destination is short of space below a tenth of what it holds already, or below a gibibyte."""
+_LOG_SECONDS = 3600.0
+"""How old the end of a log may be when no RPO is promised."""
+_SILENT_SECONDS = 90.0
+"""A receiver says every second how things stand, but for the time that it takes to be started again."""
 
 
 def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Policy]:
@@ -31,6 +36,7 @@ def policies(jobs: Iterable[str], repositories: Iterable[str]) -> dict[str, Poli
         *(_policy(_backup(job), "backup-overdue") for job in jobs),
         *(_policy(_drill(job), "drill-failed") for job in jobs),
         *(_policy(_guard(job), "snapshot-suspicious") for job in jobs),
+        *(_policy(_log(job), "log-behind") for job in jobs),
         *(_policy(_repository(name), "repository-problem") for name in repositories),
         _policy("keepwatch", "keepwatch-itself"),
         _policy(PLANS, "plan-needs-care"),
@@ -61,6 +67,8 @@ def results(
     for job in jobs:
         found += [_judge_backup(job, repository, now) for repository in job.repositories]
         found += [_judge_snapshots(job, repository, now) for repository in job.repositories]
+        if job.keeps_log:
+            found.append(_judge_log(job, now))
         if any(duty.kind == "drill" for duty in job.duties):
             found.append(_judge_drill(job, now))
     found += [_judge_repository(repository, now) for repository in repositories]
@@ -106,6 +114,38 @@ def _judge_snapshots(job: JobView, repository: str, now: datetime) -> Result:
         f" somebody agrees: {agree_command(job.name)}"
     )
     return Result(_guard(job.name), repository, Status.CRITICAL, message, now, 0.0)
+
+
+def _judge_log(job: JobView, now: datetime) -> Result:
+    """The log keeps the RPO, so its age is judged by it; what waits or is missing is told before that."""
+    log, name = job.log, _log(job.name)
+    allowed = job.rpo_seconds or _LOG_SECONDS
+    since = (log.covered_until if log else None) or job.configured_at
+    age = max(0.0, (now - since).total_seconds())
+    readings = (Reading("age", age, "seconds"), Reading("spooled", log.spooled_bytes if log else 0.0, "bytes"))
+    reason = f"; {log.problem}" if log and log.problem else ""
+    if log is None or (now - log.updated_at).total_seconds() > _SILENT_SECONDS:
+        reason = "; its receiver says nothing"
+    based_at = max((d.last_success_at for d in job.duties if d.kind in BACKUPS and d.last_success_at), default=None)
+
+    def since_the_last_base(moment: datetime | None) -> bool:
+        return moment is not None and (based_at is None or moment > based_at)
+
+    if age > allowed:
+        message = f"archived up to {format_duration(age)} ago, allowed {format_duration(allowed)}{reason}"
+        return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
+    if log and since_the_last_base(log.gap_at):
+        message = f"there is a gap: {log.gap}; nothing behind it can be recovered before the next base backup"
+        return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
+    if log and log.spooled_files:
+        message = f"{log.spooled_files} files, {format_size(log.spooled_bytes)}, wait in the spool{reason}"
+        return Result(name, "", Status.WARNING, message, now, 0.0, readings)
+    if reason:
+        return Result(name, "", Status.WARNING, reason.removeprefix("; "), now, 0.0, readings)
+    if log and since_the_last_base(log.switched_at):
+        message = f"the server went on as timeline {log.timeline}; a new base backup makes recovery simple again"
+        return Result(name, "", Status.WARNING, message, now, 0.0, readings)
+    return Result(name, "", Status.OK, f"archived up to {format_duration(age)} ago", now, 0.0, readings)
 
 
 def _judge_drill(job: JobView, now: datetime) -> Result:
@@ -180,6 +220,10 @@ def _drill(job: str) -> str:
 
 def _guard(job: str) -> str:
     return f"guard {job}"
+
+
+def _log(job: str) -> str:
+    return f"log {job}"
 
 
 def _repository(name: str) -> str:

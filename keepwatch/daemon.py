@@ -28,6 +28,7 @@ from keepwatch.state import StateDirectory
 from keepwatch.supervision import Systemd
 from keepwatch.ticker import Ticker
 from keepwatch.viewing import Viewer, read_backups
+from keepwatch.wal.keeper import WalKeeper
 from keepwatch.watch import Watch
 from keepwatch.web.opening import open_server
 from monitor.inbox import Inbox
@@ -62,6 +63,7 @@ class Daemon:
         self._watch = Watch(settings, state.monitor_db, now, self._shelf.called_for, memories, inbox)
         self._host_metrics = self._open_host_metrics()
         self._dispatcher = Dispatcher(settings, state, Catalog(state.backup_db), now)
+        self._wal = WalKeeper(settings, state.path)
         self._pulse = Pulse(("evaluation", "scheduler"))
         self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
         self._systemd = Systemd()
@@ -78,6 +80,7 @@ class Daemon:
             signal.signal(number, self._on_signal)
         self._ticker.every(1, self._evaluate)
         self._ticker.every(1, self._dispatch)
+        self._ticker.every(1, self._wal.tick)
         self._ticker.every(int(bridge.EVERY.total_seconds()), self._judge_backups)
         self._ticker.every(5, self._tell_supervisors)
         self._ticker.every(5, self._show_plans)
@@ -140,8 +143,9 @@ class Daemon:
     def _show_backups(self) -> None:
         dispatcher = self._dispatcher
         part = read_backups(
-            dispatcher.catalog, self._settings, tuple(dispatcher.duties), dispatcher.standings, dispatcher.running
-        )
+            dispatcher.catalog, self._settings, tuple(dispatcher.duties), dispatcher.standings, dispatcher.running,
+            self._wal.standings(),
+        )  # fmt: skip
         self._viewer.put(backups=part)
 
     def _judge_backups(self) -> None:
@@ -188,6 +192,7 @@ class Daemon:
             self._watch.reconfigure(settings, now())
             self._host_metrics = self._open_host_metrics()
             self._dispatcher.reconfigure(settings)
+            self._wal.reconfigure(settings)
             self._shelf.reconfigure(settings)
             self._heartbeat = Heartbeat(settings.heartbeat, now) if settings.heartbeat else None
             self._viewer.put(settings=settings, reloaded_at=now(), config_problem=None)
@@ -213,6 +218,7 @@ class Daemon:
         self._systemd.stopping()
         self._watch.pool.stop()
         self._dispatcher.stop()
+        self._wal.stop()
         if running := len(self._dispatcher.running):
             log.info("waiting for runs to end", extra={"runs": running, "at_once_by": "a second Ctrl-C"})
         began = time.monotonic()

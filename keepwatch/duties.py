@@ -98,7 +98,8 @@ def duties_of(settings: Settings, now: datetime, zone: tzinfo) -> list[Duty]:
     for name, job in settings.jobs.items():
         for repository in job.repositories:
             # The promised RPO binds whatever saves most often; a weekly full need not keep a two-hour promise.
-            often = job.incremental or job.full
+            # Where a log is archived all the time, that keeps the promise (see bridge.py), and not the base backups.
+            often = None if getattr(job.source, "keeps_log", False) else job.incremental or job.full
             for kind, schedule in (("full", job.full), ("incremental", job.incremental)):
                 if schedule:
                     promised = job.rpo if schedule is often else None

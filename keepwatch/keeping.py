@@ -8,6 +8,7 @@ from config.units import format_size
 from keepwatch.guarding import require_agreement
 from keepwatch.orders import Ending
 from keepwatch.remembering import proven_snapshots, remember
+from keepwatch.wal.tidying import tidy_log
 from keepwatch.work import LOCK_WAIT, Work
 
 
@@ -22,6 +23,7 @@ def forget(work: Work) -> Ending:
             zone=work.settings.daemon.zone, proven=proven_snapshots(work.catalog, order.repository),
         )  # fmt: skip
         removed = execute_forget(repository, plan)
+    tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)
     message = f"{len(plan.kept)} snapshots kept, {len(removed)} forgotten"
     return Ending("succeeded", message, figures={"kept": len(plan.kept), "forgotten": len(removed)})

@@ -18,7 +18,7 @@ def proven_snapshots(catalog: Catalog, repository: str) -> frozenset[str]:
 
 def remember(repository: Repository, name: str, catalog: Catalog, clock: Callable[[], datetime]) -> None:
     """Note in the catalog which snapshots there are now and how much room they take."""
-    snapshots = repository.snapshots()
+    snapshots = [snapshot for snapshot in repository.snapshots() if not snapshot.is_log]
     catalog.replace_snapshots(name, [_row(name, snapshot) for snapshot in snapshots])
     note_tagged(catalog, name, snapshots)
     if packs := dict(repository.index.packs()):  # an index that was not loaded is empty, and says nothing

@@ -11,6 +11,7 @@ from keepwatch.guarding import Guard
 from keepwatch.orders import Ending, Progress
 from keepwatch.remembering import remember
 from keepwatch.sharing import Shared, copy_from_earlier
+from keepwatch.wal.tidying import tidy_log
 from keepwatch.work import LOCK_WAIT, Work
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def _read_source(work: Work) -> Ending:
             inspect=guard.tags,
         )
     guard.record(report.snapshot_id, report.started_at)
+    tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)
     for problem in report.unreadable[:_LINES_KEPT]:
         log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})

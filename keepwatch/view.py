@@ -8,6 +8,7 @@ All moments are aware UTC; all sizes bytes; all durations seconds.
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from keepwatch.wal.status import WalStatus
 from monitor.result import Reading, Status
 
 
@@ -241,6 +242,9 @@ class JobView:
     """Snapshots that wait for somebody's agreement, oldest first."""
     pause: PauseView | None = None
     """Who lets it rest, while somebody does."""
+    log: WalStatus | None = None
+    """How its log is archived, where it has one."""
+    keeps_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from keepwatch.view import (
     SuspicionView,
     View,
 )
+from keepwatch.wal.status import WalStatus
 
 _RUNS_SHOWN = 30
 _DRILLS_SHOWN = 20
@@ -72,6 +73,7 @@ class BackupPart:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     suspicions: tuple[Suspicion, ...] = ()
     pauses: tuple[Pause, ...] = ()
+    logs: Mapping[str, WalStatus] = field(default_factory=dict)
     configured: Mapping[str, datetime] = field(default_factory=dict)
     duties: tuple[Duty, ...] = ()
     running: Mapping[Key, Progress | None] = field(default_factory=dict)
@@ -130,8 +132,9 @@ def read_backups(
     duties: tuple[Duty, ...],
     standings: Mapping[Key, Standing],
     running: Mapping[Key, Progress | None],
+    logs: Mapping[str, WalStatus] | None = None,
 ) -> BackupPart:
-    """Read from the catalog all that the view shows."""
+    """Read from the catalog all that the view shows; ``logs`` is what receivers say of theirs."""
     rows = catalog.repositories()
     snapshots = tuple(catalog.snapshots())
     repositories = []
@@ -156,6 +159,7 @@ def read_backups(
         readings=readings(catalog),
         suspicions=tuple(Suspicions(catalog).pending()),
         pauses=tuple(Pauses(catalog).all()),
+        logs=logs or {},
         configured=catalog.configured_at(),
         duties=duties,
         running=dict(running),
@@ -251,6 +255,8 @@ def _job(
             SuspicionView(s.snapshot, s.repository, s.taken_at, s.reasons) for s in part.suspicions if s.job == name
         ),
         pause=PauseView(pause.author, pause.comment, pause.paused_at, pause.until_at) if pause else None,
+        keeps_log=getattr(job.source, "keeps_log", False),
+        log=part.logs.get(name),
     )
 
 

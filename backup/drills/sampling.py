@@ -20,7 +20,8 @@ def choose_snapshot(repository: Repository, wish: str, tags: Sequence[str], seed
     """
     if wish not in (OLDEST, RANDOM):
         return repository.find_snapshot(wish, tags=list(tags))
-    found = sorted((s for s in repository.snapshots() if matches(s, tags=list(tags))), key=lambda s: (s.time, s.id))
+    mine = (s for s in repository.snapshots() if matches(s, tags=list(tags)) and not s.is_log)
+    found = sorted(mine, key=lambda s: (s.time, s.id))
     if not found:
         raise SnapshotMissing(f"could not find the {wish} snapshot: there is none like that")
     return found[0] if wish == OLDEST else random.Random(seed).choice(found)  # noqa: S311 - to be repeated

@@ -81,7 +81,7 @@ def snapshots(
     """List the snapshots of a repository, newest last."""
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
-    found = [s for s in opened.snapshots() if job is None or f"job:{job}" in s.tags]
+    found = [s for s in opened.snapshots() if not s.is_log and (job is None or f"job:{job}" in s.tags)]
     if as_json:
         print_json(found)
         return
