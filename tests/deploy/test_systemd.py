@@ -90,3 +90,12 @@ def directives() -> dict[str, str]:
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(UNIT, encoding="utf-8")
     return dict(parser["Service"])
+
+
+def test_the_clock_may_be_asked_and_not_set() -> None:
+    """adjtimex(2) is among the privileged calls; without CAP_SYS_TIME it can only read."""
+    lines = [line for line in UNIT.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    filters = [line for line in lines if line.startswith("SystemCallFilter=")]
+    assert filters.index("SystemCallFilter=adjtimex clock_adjtime") > filters.index("SystemCallFilter=~@privileged")
+    assert "ProtectClock=no" in lines
+    assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH" in lines
