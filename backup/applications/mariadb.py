@@ -1,5 +1,6 @@
 """MariaDB on restored data: a dump loaded into an empty server, or a physical copy prepared and started."""
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ import pymysql
 
 from backup.applications import mariadb_counting as counting
 from backup.applications import mariadb_server as servers
-from backup.applications.base import LATEST, Record, RecoveryTarget
+from backup.applications.base import Record, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest
 from backup.applications.mariadb_connection import Session, quoted, rows, words_of
 from backup.applications.private import Quarters, find_program, quarters
+from backup.binlog import replay
 from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.repository import Repository
+
+_START_SECONDS = 600
+_REACHED = "recovered-to"
+"""Beside the data: when the last transaction was committed that was replayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +39,33 @@ class MariaDbApplication:
                 return f"{names[0]}, which is not installed"
         return ""
 
-    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:  # noqa: ARG002 - the seam
-        """Give none."""
-        return ()
+    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
+        """Name the binlog files from the snapshot's position on."""
+        return replay.records(repository, self.name, read_manifest(folder))
 
-    def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:  # noqa: ARG002
-        """Make a physical copy consistent."""
+    def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
+        """Make a physical copy consistent, and replay the archived binlog up to the target.
+
+        A dump is loaded into a data directory for that; where nothing is to be replayed, it stays a dump.
+        """
         saved = read_manifest(folder)
-        if target != LATEST:
-            raise RestoreError("could not recover MariaDB to a chosen moment: no binlog is archived")
-        if saved.details.get("method") == "physical":
-            with quarters(folder) as place:
-                servers.prepare(place, folder / "data", folder / "recovery.log")
+        data, log = folder / "data", folder / "recovery.log"
+        plan = replay.plan_replay(repository, self.name, saved, target, folder / "binlog")
+        with quarters(folder) as place:
+            if saved.details.get("method") == "physical":
+                servers.prepare(place, data, log)
+            if plan is None:
+                return
+            if saved.details.get("method") == "logical":
+                build(place, folder, folder, saved, _START_SECONDS)
+            try:
+                with servers.serving(place, data, folder, saved, timeout_seconds=_START_SECONDS) as running:
+                    servers.replay(place, running, plan.files, plan.arguments, log)
+            except ApplicationError as error:
+                raise RestoreError(f"could not replay the binlog: {error}") from None
+        shutil.rmtree(folder / "binlog")
+        reached = plan.reached_at.isoformat() if plan.reached_at else ""
+        (folder / _REACHED).write_text(reached, encoding="utf-8")
 
     @contextmanager
     def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> Iterator["MariaDbRunning"]:
@@ -62,9 +83,16 @@ class MariaDbApplication:
             with servers.serving(place, data, workspace, saved, timeout_seconds=timeout_seconds) as running:
                 session = running.session()
                 try:
-                    yield MariaDbRunning(saved, session, running.socket)
+                    yield MariaDbRunning(saved, session, running.socket, _reached(folder))
                 finally:
                     session.close()
+
+
+def _reached(folder: Path) -> datetime | None:
+    try:
+        return datetime.fromisoformat((folder / _REACHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def build(place: Quarters, folder: Path, workspace: Path, saved: Manifest, timeout_seconds: float) -> Path:

@@ -4,7 +4,7 @@ It never writes a binlog, runs no events, and replicates nothing.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,10 @@ _OPTIONS = (
     "--performance-schema=OFF",
 )  # fmt: skip
 _TAIL_BYTES = 4096
+_REPLAY = """
+{ "$@" || touch "$FAILED"; } | "$CLIENT" --no-defaults --socket="$SOCKET" --user=root --binary-mode || exit 1
+[ ! -e "$FAILED" ]
+"""
 
 
 def is_prepared(data: Path) -> bool:
@@ -127,3 +131,16 @@ def load(place: Quarters, running: Running, folder: Path, log: Path) -> None:
                     [program(*CLIENT), "--no-defaults", f"--socket={running.inside}", "--user=root", "--binary-mode"],
                     what=f"load {path.name}", log=log, standard_input=content, timeout_seconds=_LOADING_SECONDS,
                 )  # fmt: skip
+
+
+def replay(place: Quarters, running: Running, files: Sequence[Path], arguments: Sequence[str], log: Path) -> None:
+    """Let MariaDB's own tool write the binlog as statements, and a client run them. Raises ApplicationError."""
+    failed = log.with_suffix(".failed")
+    environment = {
+        "TZ": "UTC", "CLIENT": program(*CLIENT), "SOCKET": running.inside, "FAILED": place.inside(failed),
+    }  # fmt: skip
+    reader = [program("mariadb-binlog", "mysqlbinlog"), "--no-defaults", *arguments]
+    place.run(
+        ["sh", "-c", _REPLAY, "sh", *reader, *(place.inside(path) for path in files)], what="replay the binlog",
+        log=log, environment=environment, timeout_seconds=_LOADING_SECONDS,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""MariaDB's binlog in a repository: read as it grows, stored, found again, replayed."""

@@ -1,0 +1,178 @@
+"""Keeps a copy of a server's binlog in a repository, a few seconds behind: what is new in its files is stored at once.
+
+Everything lies in one snapshot, which each new one replaces: ``/JOB.binlog`` with the files as the server has them, up
+to their last whole event. Only new pieces are stored. It is no backup of its job: it carries ``binlog-of:JOB`` and no
+``job:JOB``. Files that ended before the job's oldest backup began are left out of the next snapshot.
+"""
+
+import logging
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from backup.binlog.events import MAGIC, BinlogName, binlogs_in, whole_events
+from backup.errors import CorruptData, SourceError
+from backup.pack import BlobKind, blob_id
+from backup.portions import encode_file
+from backup.repository import Repository
+from backup.snapshot import Snapshot
+from backup.sources.streams import made_up
+from backup.tree import Node, as_text, encode_name
+from backup.wal.keeping import remove
+from backup.wal.writing import WalWriter, folder_of, tag_of
+from backup.walking import load_tree, locate
+
+log = logging.getLogger(__name__)
+
+KIND = "binlog"
+PIECE_BYTES = 256 << 10
+_PASS_BYTES = 64 << 20
+"""Of one file at once, so that memory is bounded."""
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class ArchivedFile:
+    """One file of the log, as far as it is stored."""
+
+    name: str
+    size: int = 0
+    ids: list[bytes] = field(default_factory=list)
+    at: datetime = _LONG_AGO
+    """When it was last written to."""
+
+
+def newest_log(repository: Repository, job: str) -> Snapshot | None:
+    """Find the snapshot that holds a job's binlog."""
+    found = [snapshot for snapshot in repository.snapshots() if tag_of(job, KIND) in snapshot.tags]
+    return found[-1] if found else None
+
+
+def files_of(repository: Repository, job: str, snapshot: Snapshot) -> list[Node]:
+    """Read the nodes of the files in it, with the index as it is now where the loaded one is older."""
+    try:
+        return _nodes(repository, job, snapshot)
+    except CorruptData:  # stored since the index was loaded
+        repository.load_index()
+        return _nodes(repository, job, snapshot)
+
+
+def _nodes(repository: Repository, job: str, snapshot: Snapshot) -> list[Node]:
+    tree = locate(repository, snapshot, f"/{folder_of(job, KIND)}").tree
+    return load_tree(repository, tree) if tree else []
+
+
+class BinlogArchive:
+    """The binlog of one job in one repository."""
+
+    def __init__(self, repository: Repository, job: str, host: str, clock: Callable[[], datetime]) -> None:
+        """Find what is there already. Raises StorageError, CorruptData."""
+        self._repository = repository
+        self._job = job
+        self._clock = clock
+        self._writer = WalWriter(repository, job, host, kind=KIND)
+        self._newest = newest_log(repository, job)
+        self.files: dict[str, ArchivedFile] = {}
+        if self._newest is not None:
+            for node in files_of(repository, job, self._newest):
+                name, at = as_text(node.name), datetime.fromtimestamp(node.mtime_ns // 10**9, UTC)
+                self.files[name] = ArchivedFile(name, node.size, list(node.content or ()), at)
+
+    def close(self) -> None:
+        """End the threads that seal."""
+        self._writer.close()
+
+    def take(self, folder: Path, base: str, *, lock_wait: timedelta = timedelta(minutes=5)) -> int:
+        """Store what is new in the binlog files of ``folder``; gives how many bytes, durable when this returns.
+
+        Raises SourceError when the folder cannot be read or the log has begun anew, RepositoryLocked, StorageError.
+        """
+        try:
+            first = min((name for text in self.files if (name := BinlogName.parse(text))), default=None)
+            paths = [path for path in binlogs_in(folder, base) if not _before(path, first)]
+            found = {path.name: self._new_in(path) for path in paths}
+        except OSError as error:
+            raise SourceError(
+                f"could not read the binlog in {folder}: {(error.strerror or str(error)).lower()}",
+                hint="may this user read that folder? `binlog_folder` names another",
+            ) from None
+        new = {name: data for name, data in found.items() if data}
+        if not new:
+            return 0
+        with self._repository.lock(retry_for=lock_wait):
+            return self._store(folder, new)
+
+    def _new_in(self, path: Path) -> bytes:
+        """Read what is new in a file, from the beginning of its last piece on; empty when nothing is."""
+        kept = self.files.get(path.name, ArchivedFile(path.name))
+        size = path.stat().st_size
+        if size < kept.size:
+            raise SourceError(
+                f"could not go on with the binlog: {path.name} is shorter than what is archived of it",
+                hint="was the log reset? give the job another name, or remove its binlog from the repository",
+            )
+        if size == kept.size:
+            return b""
+        start = kept.size - kept.size % PIECE_BYTES
+        with path.open("rb") as content:
+            content.seek(start)
+            data = content.read(min(size - start, _PASS_BYTES))
+        if start == 0 and not data.startswith(MAGIC):
+            return b""
+        end = whole_events(data, max(kept.size, len(MAGIC)) - start)
+        return data[:end] if end > kept.size - start else b""
+
+    def _store(self, folder: Path, new: dict[str, bytes]) -> int:
+        taken, pieces = 0, dict[bytes, memoryview]()
+        files = self._needed()
+        for name, data in new.items():
+            kept = files.get(name, ArchivedFile(name))
+            whole = kept.size // PIECE_BYTES
+            cut = [memoryview(data)[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+            ids = [blob_id(piece) for piece in cut]
+            pieces |= dict(zip(ids, cut, strict=True))
+            size = whole * PIECE_BYTES + len(data)
+            taken += size - kept.size
+            at = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
+            files[name] = ArchivedFile(name, size, kept.ids[:whole] + ids, at)
+        listings = self._writer.store_pieces(list(pieces.items()))
+        at = self._clock()
+        snapshot_id = self._writer.commit([(file.name, _node(file)) for file in files.values()], at, listings, ())
+        if self._newest is not None:
+            remove(self._repository, [self._newest])
+        self._newest, self.files = self._repository.load_snapshot(snapshot_id), files
+        log.debug("binlog archived", extra={"job": self._job, "bytes": taken})
+        return taken
+
+    def _needed(self) -> dict[str, ArchivedFile]:
+        """Give the files that some backup of the job may still need, as far as they are stored."""
+        bases = [shot.time for shot in self._repository.snapshots() if f"job:{self._job}" in shot.tags]
+        oldest = min(bases, default=None)
+        return {name: file for name, file in self.files.items() if oldest is None or file.at >= oldest}
+
+
+def _before(path: Path, first: BinlogName | None) -> bool:
+    """Whether a file was let go already, or never needed."""
+    name = BinlogName.parse(path.name)
+    return name is not None and first is not None and name < first
+
+
+def _node(file: ArchivedFile) -> str:
+    return encode_file(encode_name(file.name), made_up(stat.S_IFREG | 0o600, file.at), file.size, file.ids, ())
+
+
+def fetch(repository: Repository, nodes: list[Node], folder: Path) -> list[Path]:
+    """Write files of a log into a folder, proven by their hashes. Raises CorruptData, StorageError."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    paths = []
+    for node in nodes:
+        path = folder / as_text(node.name)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in node.content or ():
+                file.write(repository.load_blob(BlobKind.DATA, piece))
+        paths.append(path)
+    return paths

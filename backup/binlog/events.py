@@ -1,0 +1,61 @@
+"""The binlog as a file: which files there are, where its events begin, when transactions were committed.
+
+An event begins with 19 bytes: when it was made (seconds), its type, the server, its length, where the next one begins,
+flags (sql/log_event.h; https://mariadb.com/kb/en/2-binlog-event-header/).
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+MAGIC = b"\xfebin"
+_HEAD = struct.Struct("<IBIIIH")
+_QUERY, _XID = 2, 16
+_NAME = re.compile(r"(.+)\.(\d{6,})")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BinlogName:
+    """``binlog.000012``: sorts as the log goes on."""
+
+    base: str
+    number: int
+    text: str
+
+    @classmethod
+    def parse(cls, text: str) -> "BinlogName | None":
+        """Take a name apart; None for another file, such as the index."""
+        found = _NAME.fullmatch(text)
+        return cls(found[1], int(found[2]), text) if found else None
+
+
+def binlogs_in(folder: Path, base: str = "") -> list[Path]:
+    """List the binlog files of a folder in order; ``base`` is what their names begin with, any when left out."""
+    names = (BinlogName.parse(path.name) for path in folder.iterdir() if path.is_file())
+    return [folder / name.text for name in sorted(name for name in names if name and base in ("", name.base))]
+
+
+def whole_events(data: bytes, at: int = 0) -> int:
+    """Return where the last whole event of ``data`` ends, the first beginning at ``at``."""
+    while at + _HEAD.size <= len(data):
+        length = _HEAD.unpack_from(data, at)[3]
+        if length < _HEAD.size or at + length > len(data):
+            break
+        at += length
+    return at
+
+
+def commits(path: Path, start: int = len(MAGIC)) -> Iterator[tuple[int, datetime]]:
+    """Yield where each transaction of a file ends, and when it was committed; single statements are among them."""
+    with path.open("rb") as content:
+        content.seek(max(start, len(MAGIC)))
+        while len(head := content.read(_HEAD.size)) == _HEAD.size:
+            seconds, kind, _, length, end, _ = _HEAD.unpack(head)
+            if length < _HEAD.size:
+                return
+            if kind in (_QUERY, _XID):
+                yield end, datetime.fromtimestamp(seconds, UTC)
+            content.seek(length - _HEAD.size, 1)
