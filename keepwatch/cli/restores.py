@@ -1,5 +1,7 @@
 """The command ``restore``: plan, show on request, execute."""
 
+import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,8 @@ from backup.restorer import RestoreReport, execute_restore
 from backup.tree import as_text
 from config.units import format_duration, format_size
 from keepwatch.cli.backups import QuietOption, stop_on_signal
-from keepwatch.cli.contents import choose, reading
+from keepwatch.cli.contents import reading
+from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
 from keepwatch.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -28,7 +31,8 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import ProgressPrinter, complain, print_json
-from keepwatch.cli.repository import NoLockOption, open_chosen
+from keepwatch.cli.repository import NoLockOption, open_chosen, zone_of
+from keepwatch.errors import UsageError
 from keepwatch.orders import Progress
 
 _CODES = (
@@ -45,7 +49,9 @@ def register(app: typer.Typer) -> None:
 
 def restore(
     snapshot: SnapshotArgument,
-    target: Annotated[Path, typer.Option("--target", help="Where to; created when missing.", show_default=False)],
+    target: Annotated[
+        Path | None, typer.Option("--target", help="Where to; created when missing.", show_default=False)
+    ] = None,
     include: Annotated[list[str] | None, typer.Option("--include", help="Only this path or pattern.")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Not this path or pattern.")] = None,
     job: Annotated[str | None, typer.Option(help="With latest: of this job.", show_default=False)] = None,
@@ -56,6 +62,18 @@ def restore(
         bool, typer.Option("--delete", help="Remove what the snapshot lacks, in included folders only.")
     ] = False,
     sparse: Annotated[bool, typer.Option("--sparse/--no-sparse", help="Leave holes for long runs of zeros.")] = True,
+    until: Annotated[
+        str | None, typer.Option(help="Databases: recover to this moment, as 2026-03-01T12:00:00.", show_default=False)
+    ] = None,
+    until_name: Annotated[
+        str | None, typer.Option("--until-name", help="Databases: to this named restore point.", show_default=False)
+    ] = None,
+    until_position: Annotated[
+        str | None, typer.Option("--until-position", help="Databases: to this WAL position.", show_default=False)
+    ] = None,
+    into: Annotated[
+        str | None, typer.Option("--into", help="Dumps: load them into this server.", metavar="DSN", show_default=False)
+    ] = None,
     dry_run: DryRunOption = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With --dry-run: list each path.")] = False,
     quiet: QuietOption = False,
@@ -71,36 +89,53 @@ def restore(
 
     Of a file that is there only what differs is written. An interrupted restore goes on when it is run again; with
     --overwrite if-changed what is complete is not even read.
+
+    A base backup of PostgreSQL is made ready to start, with the archived WAL up to its end or to the moment that is
+    asked for; dumps are loaded into a new server by --into.
     """
     setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
-        chosen, subfolder = choose(opened, snapshot, job)
+    limit = target_of(until, until_name, until_position, zone_of(setup, repository_url))
+    if target is None and into is None:
+        raise UsageError("say where to", hint="--target FOLDER, or --into DSN for dumps of a database")
+    with ExitStack() as held:
+        chosen_repository = open_chosen(setup, repository, repository_url, password_file)
+        opened = held.enter_context(reading(chosen_repository, no_lock=no_lock))
+        chosen, subfolder = choose_to_reach(opened, snapshot, job, limit)
+        place = target or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="keepwatch-", dir="/var/tmp")))
         plan = plan_restore(
-            opened, chosen, target, include=include or (), exclude=exclude or (), subfolder=subfolder,
+            opened, chosen, place, include=include or (), exclude=exclude or (), subfolder=subfolder,
             overwrite=overwrite, delete=delete,
         )  # fmt: skip
         if dry_run:
             _show(plan, opened, verbose=verbose, as_json=as_json)
             return 3 if plan.refused else 0
-        printer = ProgressPrinter(as_json=as_json, quiet=quiet)
-        with stop_on_signal() as stop:
-            try:
-                report = execute_restore(
-                    plan,
-                    opened,
-                    progress=lambda p: printer(
-                        Progress("restoring", p.bytes, p.bytes_expected, p.files, p.files_expected)
-                    ),
-                    stop=stop.is_set,
-                    sparse=sparse,
-                )
-            finally:
-                printer.close()
+        report = _execute(plan, opened, ProgressPrinter(as_json=as_json, quiet=quiet), sparse=sparse)
+        advice = ""
+        if not report.problems and into is not None:
+            advice = load_into(opened, chosen, place, into)
+        elif not report.problems:
+            advice = recover(opened, chosen, place, limit)
     if as_json:
         print_json(report)
     else:
-        _tell(report, target)
+        _tell(report, place)
+        if advice:
+            print(advice)
     return 3 if report.problems else 0
+
+
+def _execute(plan: RestorePlan, opened: Repository, printer: ProgressPrinter, *, sparse: bool) -> RestoreReport:
+    with stop_on_signal() as stop:
+        try:
+            return execute_restore(
+                plan,
+                opened,
+                progress=lambda p: printer(Progress("restoring", p.bytes, p.bytes_expected, p.files, p.files_expected)),
+                stop=stop.is_set,
+                sparse=sparse,
+            )
+        finally:
+            printer.close()
 
 
 def _show(plan: RestorePlan, opened: Repository, *, verbose: bool, as_json: bool) -> None:

@@ -5,16 +5,13 @@ It never fails the run that it follows: what was not tidied is tidied by the nex
 
 import logging
 
-from backup.applications.manifest import FILE_NAME, Manifest
-from backup.errors import BackupError, CorruptData
-from backup.pack import BlobKind
+from backup.applications.saved import manifest_of
+from backup.errors import BackupError
 from backup.repository import Repository
-from backup.snapshot import Snapshot
 from backup.wal.keeping import expired, fold, remove, superseded
 from backup.wal.names import SEGMENT_BYTES, Segment
 from backup.wal.reading import Log
 from backup.wal.writing import WalWriter
-from backup.walking import locate
 from keepwatch.work import LOCK_WAIT, Work
 
 log = logging.getLogger(__name__)
@@ -27,7 +24,7 @@ def tidy_log(work: Work, repository: Repository) -> None:
     try:
         with repository.lock(retry_for=LOCK_WAIT, load_index=True):
             folded, gone = tidy(repository, work.order.job, work.settings.daemon.host)
-    except (BackupError, ValueError) as error:
+    except BackupError as error:
         log.warning("log not tidied", extra={"job": work.order.job, "reason": str(error)})
     else:
         log.info("log tidied", extra={"job": work.order.job, "folded": folded, "removed": gone})
@@ -36,7 +33,7 @@ def tidy_log(work: Work, repository: Repository) -> None:
 def tidy(repository: Repository, job: str, host: str) -> tuple[int, int]:
     """Fold and remove; gives how many segments were folded and how many snapshots of the log are gone.
 
-    The index must be loaded; wants a lock. Raises BackupError; ValueError for a manifest that cannot be understood.
+    The index must be loaded; wants a lock. Raises BackupError.
     """
     from backup.applications.postgres_recovery import start_of
 
@@ -54,11 +51,3 @@ def tidy(repository: Repository, job: str, host: str) -> tuple[int, int]:
     snapshots = repository.snapshots()
     found = Log.of(snapshots, job, segment_bytes=segment_bytes)
     return folded, remove(repository, [*superseded(snapshots, found), *expired(found, bases)])
-
-
-def manifest_of(repository: Repository, job: str, snapshot: Snapshot) -> Manifest:
-    """Read the manifest of a job's snapshot. Raises SnapshotMissing, CorruptData, ValueError."""
-    node = locate(repository, snapshot, f"/{job}/{FILE_NAME}").node
-    if node is None or node.content is None:
-        raise CorruptData(f"could not read the manifest of snapshot {snapshot.short_id}: it is no file")
-    return Manifest.from_json(b"".join(repository.load_blob(BlobKind.DATA, blob) for blob in node.content))

@@ -1,5 +1,6 @@
 """The log's way into the repository: the light client, the receiver, its spool, and the direct way without one."""
 
+import json
 import os
 import pwd
 import shutil
@@ -32,8 +33,8 @@ from keepwatch.wal.spool import Spool
 from keepwatch.wal.status import WalStatus, status_path
 from tests.backup.postgres_scene import JOB, SUMS, Office, furnish
 from tests.backup.repositories import PASSWORD, create, reopen
-from tests.servers.postgres import postgres
-from tests.servers.private import private_folder
+from tests.servers.postgres import Postgres, postgres
+from tests.servers.private import hand_over, private_folder
 
 SIZE = 64 << 10
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +52,7 @@ class Place:
         (folder / "password").chmod(0o600)
         create(LocalStorage(self.repository), now)  # type: ignore[arg-type]
         settings = {"type": "postgres", "dsn": "host=/nowhere", "wal": "push"} | source
-        written = ", ".join(f'{name} = "{value}"' for name, value in settings.items())
+        written = ", ".join(f'{name} = "{value}"' for name, value in settings.items() if value)
         self.config = folder / "keepwatch.toml"
         self.config.write_text(
             f'[daemon]\nstate_dir = "{self.state}"\nhost = "erp-1"\n'
@@ -328,3 +329,87 @@ def test_a_server_that_is_lost_under_load_comes_back_to_the_last_second(tmp_path
 def test_the_socket_lies_where_the_settings_say(place: Place) -> None:
     source = place.settings.jobs[JOB].source
     assert socket_path(source, place.state, JOB) == place.folder / "wal.sock"  # type: ignore[arg-type]
+
+
+# ---- from a base backup to a running server, as an operator types it
+
+
+def test_restore_until_makes_a_data_directory_that_starts(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with private_folder("office") as folder, private_folder("copies") as scratch, tempfile.TemporaryDirectory(
+        prefix="kw-"
+    ) as keeps, postgres(folder, {"wal_level": "replica"}) as server:  # fmt: skip
+        server.sql("create database shop")
+        furnish(Office(server, scratch))
+        place = Place(Path(keeps), dsn=server.dsn, wal="receive")
+        options = ["--config", str(place.config)]
+        with place.receiver():
+            until(lambda: server.sql("select count(*) from pg_stat_replication") == "1", "nobody follows")
+            assert command_line(["backup", JOB, *options, "--quiet"]) == 0
+            server.sql("create table books.page as select 1 as n", "shop")
+            time.sleep(0.2)
+            moment = datetime.now(UTC)
+            time.sleep(0.2)
+            server.sql("insert into books.page values (2)", "shop")
+            server.sql("select pg_switch_wal()")
+            server.sql("insert into books.page values (3)", "shop")
+            until(lambda: "partial" in "".join(place.log.files), "no part of the next segment came")
+            assert command_line(["backup", JOB, *options, "--quiet"]) == 0  # folds, and is not what is wanted
+        server.stop()
+        target = scratch / "back"
+        asked = ["restore", "latest", "--job", JOB, "--target", str(target), "--until", moment.isoformat()]
+        capsys.readouterr()
+        assert command_line([*asked, *options]) == 0, capsys.readouterr().err
+        assert "start it with: pg_ctl" in capsys.readouterr().out
+        back = Postgres(folder)
+        back.data = target / JOB / "data"
+        hand_over_all(target)
+        (back.data / "pg_hba.conf").write_text("local all all trust\n")
+        back.start()
+        try:
+            until(lambda: back.sql("select pg_is_in_recovery()") == "f", "it stays in recovery")
+            assert back.sql("select sum(n) from books.page", "shop") == "1"
+        finally:
+            back.stop()
+        assert command_line([*asked[:-1], "2001-01-01T00:00:00", *options]) == 1
+        assert "from before 2001-01-01" in capsys.readouterr().err
+        assert len(said(capsys, ["snapshots", "--json", *options])) == 2, "the log counts as a backup"
+        (run_of_log,) = said(capsys, ["wal", "list", "--json", *options])
+        assert run_of_log["timeline"] == 1
+
+
+def test_restore_into_loads_a_dump_into_a_new_server(capsys: pytest.CaptureFixture[str]) -> None:
+    with (
+        private_folder("office") as folder,
+        private_folder("copies") as scratch,
+        tempfile.TemporaryDirectory(prefix="kw-") as keeps,
+        postgres(folder) as server,
+        private_folder("new") as elsewhere,
+        postgres(elsewhere) as other,
+    ):
+        server.sql("create database shop")
+        furnish(Office(server, scratch))
+        place = Place(Path(keeps), dsn=server.dsn, method="logical", wal="")
+        options = ["--config", str(place.config)]
+        assert command_line(["backup", JOB, *options, "--quiet"]) == 0
+        assert command_line(["restore", "latest", "--job", JOB, "--into", other.dsn, *options]) == 0
+        assert "databases loaded: postgres, shop" in capsys.readouterr().out
+        assert other.sql(SUMS, "shop") == "t"
+        assert command_line(["restore", "latest", "--job", JOB, *options]) == 2
+        until_now = ["--until", datetime.now(UTC).isoformat(), "--target", str(scratch / "x")]
+        assert command_line(["restore", "latest", "--job", JOB, *until_now, *options]) == 1
+        assert "could not recover dumps to a moment" in capsys.readouterr().err
+
+
+def said(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> list[dict[str, object]]:
+    capsys.readouterr()
+    assert command_line(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert isinstance(found, list)
+    return found
+
+
+def hand_over_all(folder: Path) -> None:
+    for place in (folder, *folder.rglob("*")):
+        hand_over(place)

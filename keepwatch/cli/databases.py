@@ -1,0 +1,106 @@
+"""What ``restore`` does beyond files: brings a database to a moment, or loads dumps into a server that runs."""
+
+import os
+import pwd
+from datetime import datetime, tzinfo
+from pathlib import Path
+
+from backup.applications.base import LATEST, Application, RecoveryTarget
+from backup.applications.manifest import FILE_NAME, Manifest
+from backup.applications.saved import job_of, manifest_of, newest_before
+from backup.errors import SnapshotMissing
+from backup.repository import Repository
+from backup.snapshot import Snapshot
+from keepwatch.cli.contents import choose
+from keepwatch.errors import UsageError
+
+
+def target_of(until: str | None, name: str | None, position: str | None, zone: tzinfo) -> RecoveryTarget:
+    """Return what the options say. Raises UsageError."""
+    if sum(option is not None for option in (until, name, position)) > 1:
+        raise UsageError("give one of --until, --until-name and --until-position")
+    if until is None:
+        return RecoveryTarget(name=name, position=position)
+    try:
+        moment = datetime.fromisoformat(until)
+    except ValueError:
+        raise UsageError(
+            f"could not understand --until {until}", hint="write it as 2026-03-01T12:00:00, in the daemon's zone"
+        ) from None
+    return RecoveryTarget(moment=moment if moment.tzinfo else moment.replace(tzinfo=zone))
+
+
+def choose_to_reach(
+    opened: Repository, reference: str, job: str | None, target: RecoveryTarget
+) -> tuple[Snapshot, str]:
+    """Choose as ``choose`` does, but with a moment the newest snapshot from before it. Raises SnapshotMissing."""
+    if reference == "latest" and job and target.moment is not None:
+        return newest_before(opened, job, target), "/"
+    return choose(opened, reference, job)
+
+
+def database_in(opened: Repository, snapshot: Snapshot) -> Manifest | None:
+    """Read the manifest of a snapshot of a database; None for one of anything else."""
+    job = job_of(snapshot)
+    if not job or f"/{job}" not in snapshot.paths:
+        return None
+    try:
+        return manifest_of(opened, job, snapshot)
+    except SnapshotMissing:
+        return None
+
+
+def application_of(manifest: Manifest, job: str) -> Application | None:
+    """Return what recovers such data; None where nothing has to be done after the files are there."""
+    if manifest.kind != "postgres":
+        return None
+    from backup.applications.postgres import PostgresApplication
+    from config.postgres import PostgresSource
+
+    settings = {"type": "postgres", "dsn": "dbname=postgres"}
+    return PostgresApplication(job, PostgresSource.model_validate(settings))
+
+
+def recover(opened: Repository, snapshot: Snapshot, target: Path, until: RecoveryTarget) -> str:
+    """Recover what was restored below ``target``; gives what to do now, for people. Raises RestoreError, UsageError."""
+    job = job_of(snapshot)
+    folder = target / job
+    manifest = database_in(opened, snapshot)
+    application = application_of(manifest, job) if manifest else None
+    if manifest is None or application is None or not (folder / FILE_NAME).exists():
+        if until != LATEST:
+            raise UsageError(f"snapshot {snapshot.short_id} holds no database that could be brought to a moment")
+        return ""
+    application.recover(opened, folder, until)
+    if manifest.details.get("method") != "physical":
+        return f"load it with: keepwatch restore {snapshot.short_id} --into DSN"
+    _hand_over(folder)
+    return f"start it with: pg_ctl -D {folder / 'data'} start (PostgreSQL {manifest.details.get('major')})"
+
+
+def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> str:
+    """Load dumps restored below ``place`` into the server that ``dsn`` names; gives what was done, for people.
+
+    Raises RestoreError, SourceError, UsageError.
+    """
+    manifest = database_in(opened, snapshot)
+    if manifest is None or manifest.kind != "postgres":
+        raise UsageError(f"snapshot {snapshot.short_id} holds no dumps that --into could load")
+    from backup.applications.postgres_connection import Server
+    from backup.applications.postgres_loading import load
+
+    loaded = load(Server.parse(dsn), place / job_of(snapshot), manifest, jobs=max(2, os.cpu_count() or 1))
+    return f"databases loaded: {', '.join(loaded)}"
+
+
+def _hand_over(folder: Path) -> None:
+    """Give a data directory to the user that PostgreSQL runs as, where root restores: a server refuses others'."""
+    if os.geteuid() != 0:
+        return
+    try:
+        user = pwd.getpwnam("postgres")
+    except KeyError:
+        return
+    for place, _, names in os.walk(folder):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
