@@ -210,6 +210,17 @@ runbook = "link"
 name = "bonds"
 type = "bond"
 runbook = "bond"
+
+[[checks]]
+name = "units"
+type = "systemd"
+for = "5m"
+runbook = "unit-failed"
+
+[[checks]]
+name = "timers"
+type = "timers"
+runbook = "timer-overdue"
 """
 
 

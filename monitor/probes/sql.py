@@ -84,7 +84,7 @@ def database(dsn: str, timeout_seconds: float) -> Iterator[Database]:
 
 @contextlib.contextmanager
 def _sqlite(dsn: str, timeout_seconds: float) -> Iterator[Database]:
-    path = unquote(urlsplit(dsn).path)
+    path = "/" + unquote(urlsplit(dsn).path).lstrip("/")  # SQLAlchemy writes an absolute path with four slashes
     deadline = time.monotonic() + timeout_seconds
     try:
         connection = sqlite3.connect(f"file:{path.replace('?', '%3f').replace('#', '%23')}?mode=ro", uri=True,

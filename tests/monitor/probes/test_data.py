@@ -146,6 +146,8 @@ def sqlite_file(folder: Path) -> str:
 
 def test_sqlite_is_asked_too(tmp_path: Path) -> None:
     sql = {"dsn": sqlite_file(tmp_path), "query": "select max(at) from invoice"}
+    four_slashes = sql | {"dsn": sql["dsn"].replace("///", "////")}
+    assert look(type="freshness", sql=four_slashes, max_age="2h").readings[0].value == 3600
     assert look(type="freshness", sql=sql, max_age="2h").readings[0].value == 3600
     assert look(type="freshness", sql=sql, max_age="30m").status is Status.CRITICAL
     gone = look(type="freshness", sql={"dsn": "sqlite:///nowhere/x.db", "query": "select 1"}, max_age="2h")
