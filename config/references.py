@@ -53,6 +53,11 @@ def _web(document: Document) -> Iterator[Problem]:
     if isinstance(listen, str) and ":" in listen and host_of(listen) not in LOOPBACK and "web_config_file" not in web:
         problem = "is no loopback address, so it needs a web_config_file with TLS and users (docs/web.md)"
         yield document.problem(("web", "listen"), problem, shown(listen))
+    if isinstance(listen, str) and ":" in listen and host_of(listen) not in LOOPBACK:
+        for keys, check in _items(document, "checks"):
+            if check.get("type") == "heartbeat" and "token" not in check:
+                problem = "a heartbeat needs a token where others can reach the page: its address is all it asks for"
+                yield document.problem((*keys, "name"), problem)
 
 
 def _repositories(document: Document) -> Iterator[Problem]:

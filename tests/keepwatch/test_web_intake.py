@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from config.checks import CheckSettings
+from keepwatch.web.access import Access
 from keepwatch.web.app import create_app
 from keepwatch.web.intake import LONGEST_LOG_BYTES, LONGEST_PUSH_BYTES
 from keepwatch.web.server import WebServer
@@ -108,6 +109,17 @@ def test_what_cannot_be_stored_is_not_acknowledged(desk: Desk, client: httpx.Cli
     desk.folder.rmdir()
     desk.folder.write_text("in the way", encoding="utf-8")
     assert client.get("/ping/s3cret").status_code == 503
+
+
+def test_pings_ask_for_their_token_where_the_page_asks_for_a_password(desk: Desk, tmp_path: Path) -> None:
+    users = tmp_path / "web.config.yml"
+    users.write_text("basic_auth_users:\n  ann: $2b$10$CwTycUXWue0Thq9StjUM0uJ8/TqLbKlaMmrZx3RJP2lQkHFxYTgaa\n")
+    desk.app = create_app(samples.bad_day, lambda: NOW, inbox=desk.inbox, access=Access(users))
+    with desk.open() as client:
+        assert client.get("/").status_code == 401
+        assert client.get("/ping/s3cret").status_code == 200
+        assert client.get("/ping/wrong").status_code == 404
+        assert client.get("/api/v1/checks").status_code == 401
 
 
 def test_the_page_itself_is_still_read_only(client: httpx.Client) -> None:
