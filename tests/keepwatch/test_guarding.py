@@ -153,7 +153,7 @@ def test_page_and_metrics_show_what_waits_for_agreement(held: Guarded) -> None:
     assert TOLD in page.replace("&#39;", "'")
     assert "renamed?" in page
     metrics = MetricsPage(held.view).render().decode()
-    assert 'keepwatch_backup_suspicious_snapshots{job="documents",repository="local"} 1.0' in metrics
+    assert 'keepwatch_backup_suspicious_snapshots{job="documents",repository="local"} 1\n' in metrics
 
 
 def test_commands_refuse_until_somebody_agrees_and_obey_who_insists(held: Guarded, capsys: Capture) -> None:
