@@ -9,11 +9,12 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from config.selection import Selection
 from monitor.probes.growth import Growth
+from monitor.probes.http_exchange import DeadlineSocket
 from monitor.probes.moments import moment_of
 from monitor.result import Finding, Measurement, NoData, ProbeError, Reading, Status
 
@@ -91,30 +92,21 @@ class DockerProbe:
         return None
 
     def _ask(self, target: str, deadline: float) -> Any:
-        connection = _UnixConnection(self._path, max(0.01, deadline - time.monotonic()))
         try:
-            connection.request("GET", target, headers={"Host": "docker"})
-            body = connection.getresponse().read(_MOST_BYTES)
-            return json.loads(body)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as raw:
+                raw.settimeout(max(0.01, deadline - time.monotonic()))
+                raw.connect(self._path)
+                connection = http.client.HTTPConnection("docker")
+                # one deadline for all of it: an engine that says a byte a second never runs into one for each read
+                connection.sock = cast(socket.socket, DeadlineSocket(raw, deadline))
+                connection.request("GET", target)
+                return json.loads(connection.getresponse().read(_MOST_BYTES))
         except FileNotFoundError as error:
             raise NoData(f"this machine has no {self._path}") from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
             hint = "members of the group docker may ask it" if isinstance(error, PermissionError) else ""
             raise ProbeError(f"asking Docker at {self._path}: {said}", hint=hint) from error
-        finally:
-            connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("docker", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
 
 
 def _name(listed: Mapping[str, Any]) -> str:

@@ -124,7 +124,7 @@ def _asked(
     default_port = 443 if parts.scheme == "https" else 80
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or default_port)
     connection.default_port = default_port  # which the Host header leaves out
-    connection.sock = cast(socket.socket, _DeadlineSocket(raw, deadline))
+    connection.sock = cast(socket.socket, DeadlineSocket(raw, deadline))
     query = f"?{parts.query}" if parts.query else ""
     target = quote((parts.path or "/") + query, safe=_LEFT_AS_IS)
     body = None if request.body is None else request.body.encode()
@@ -156,7 +156,7 @@ def _remaining(deadline: float) -> float:
     return remaining
 
 
-class _DeadlineSocket:
+class DeadlineSocket:
     """What ``http.client`` uses of a socket, with the deadline instead of a time-out for each call: a server that sends
     a byte a second would never run into the latter.
     """

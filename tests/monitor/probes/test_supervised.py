@@ -1,8 +1,10 @@
 """What systemd and Docker keep running: captured answers of both, and a machine that has neither."""
 
+import contextlib
 import json
 import socketserver
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
@@ -258,6 +260,23 @@ def test_a_container_that_is_ill_says_why(
     assert (finding.status, finding.message) == (status, said)
 
 
+@contextlib.contextmanager
+def scripted_engine(path: Path) -> Iterator[Path]:
+    """An engine that never stops beginning its answer."""
+
+    class Dripping(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    self.request.sendall(b"H")
+                    time.sleep(0.1)
+
+    with socketserver.ThreadingUnixStreamServer(str(path), Dripping) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield path
+        server.shutdown()
+
+
 def test_a_named_container_that_is_gone_is_missing(engine: Engine) -> None:
     assert list(engine.look("shop").missing) == ["shop"]
 
@@ -272,5 +291,9 @@ def test_a_machine_without_docker_has_nothing_and_one_that_answers_nonsense_is_a
     dead = tmp_path / "dead.sock"
     with socketserver.UnixStreamServer(str(dead), socketserver.BaseRequestHandler):
         pass
+    began = time.monotonic()
+    with scripted_engine(tmp_path / "slow.sock") as slow, pytest.raises(ProbeError, match="timed out"):
+        DockerProbe(str(slow), Selection(), 0.5, clock).measure()
+    assert time.monotonic() - began < 5
     with pytest.raises(ProbeError, match="connection refused"):
         DockerProbe(str(dead), Selection(), 5, clock).measure()
