@@ -1,14 +1,14 @@
 """Settings of what a job backs up: files, databases, the output of a program."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from config.databases import MariaDbSource, RedisSource, SqliteSource
 from config.expansion import SecretText
-from config.model import AbsolutePath, Model
+from config.model import AbsolutePath, Identifier, Model
 from config.postgres import PostgresSource
-from config.units import ByteSize
+from config.units import ByteSize, Duration
 
 FILE_NAME = r"^[^/\x00]{1,255}$"
 
@@ -53,7 +53,47 @@ class CommandSource(Model):
         return self.run.split()[0]
 
 
-SourceSettings = Annotated[
+MemberSettings = Annotated[
     FilesSource | CommandSource | PostgresSource | MariaDbSource | SqliteSource | RedisSource,
-    Field(discriminator="type")
+    Field(discriminator="type"),
+]
+
+
+class GroupSource(Model):
+    """Several databases and folders as one snapshot, of moments as close together as can be had."""
+
+    type: Literal["group"]
+    members: dict[Identifier, MemberSettings] = Field(
+        min_length=1,
+        examples=[
+            {
+                "documents": {"type": "files", "paths": ["/srv/invoices"]},
+                "ledger": {"type": "sqlite", "path": "/srv/ledger/ledger.db"},
+            }
+        ],
+    )
+    """What belongs together, each as the source of a job; at most one of type files, which takes several paths."""
+    max_skew: Duration | None = Field(None, examples=["30s"])
+    """How far the members' moments may lie apart; a run in which they lie farther is partial."""
+
+    @property
+    def subject(self) -> str:
+        """What its members are."""
+        return ", ".join(f"{name}: {member.subject}" for name, member in self.members.items())
+
+    @model_validator(mode="after")
+    def _files_once_and_apart(self) -> Self:
+        files = [member for member in self.members.values() if isinstance(member, FilesSource)]
+        if len(files) > 1:
+            raise ValueError("a group has at most one member of type files, which takes several paths")
+        tops = {path.parts[1] for member in files for path in member.paths if len(path.parts) > 1}
+        taken = {name for name, member in self.members.items() if not isinstance(member, FilesSource)} & tops
+        if taken:
+            raise ValueError(f"the member {min(taken)} would lie where files of the group lie; give it another name")
+        return self
+
+
+SourceSettings = Annotated[
+    FilesSource | CommandSource | PostgresSource | MariaDbSource | SqliteSource | RedisSource | GroupSource,
+    Field(discriminator="type"),
 ]

@@ -78,6 +78,9 @@ def _read_source(work: Work) -> Ending:
     )
     if report.left_out:
         message += f"; {report.left_out} left out, which this user may not read"
+    skew = report.manifest.get("skew_seconds")
+    if isinstance(skew, float | int):
+        message += f"; members of the group lie {format_duration(skew)} apart"
     if report.partial:
         first = report.unreadable[0]
         message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"

@@ -21,5 +21,8 @@ def open_applications(source: sources.SourceSettings, *, name: str) -> dict[str,
             return {f"/{name}": SqliteApplication()}
         case databases.RedisSource():
             return {f"/{name}": RedisApplication()}
+        case sources.GroupSource():
+            found = [open_applications(member, name=key) for key, member in source.members.items()]
+            return {folder: application for one in found for folder, application in one.items()}
         case _:
             return {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from backup.sources.base import Source
 from backup.sources.command import CommandSource
 from backup.sources.files import FilesSource
+from backup.sources.group import GroupSource, Member, Order
 from backup.sources.redis import RedisSource
 from backup.sources.sqlite import SqliteSource
 from config import databases, postgres, sources
@@ -37,3 +38,22 @@ def open_source(
             return SqliteSource.from_settings(source, name, clock, workspace)
         case databases.RedisSource():
             return RedisSource.from_settings(source, name, clock)
+        case sources.GroupSource():
+            members = tuple(
+                Member(key, open_source(member, name=key, clock=clock, workspace=workspace / key), _order(member))
+                for key, member in source.members.items()
+            )
+            return GroupSource(name, members, clock, source.max_skew)
+
+
+def _order(member: sources.MemberSettings) -> Order:
+    """Say when the turn of a group's member comes."""
+    match member:
+        case sources.FilesSource():
+            return Order.WALKED
+        case postgres.PostgresSource(method="physical") | databases.MariaDbSource(method="physical"):
+            return Order.COPIED
+        case sources.CommandSource() | databases.RedisSource():
+            return Order.FLOWING
+        case _:
+            return Order.HELD
