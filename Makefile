@@ -48,7 +48,8 @@ bench: .venv/.installed-test ## the engine against restic (BENCH=quick|standard|
 	@engine=0; $(BIN)/python -m tests.benchmarks.engine --size $(or $(BENCH),standard) $(ARGS) || engine=$$?; \
 	scrape=0; $(BIN)/python -m tests.benchmarks.scrape || scrape=$$?; \
 	load=0; $(BIN)/python -m tests.benchmarks.monitoring || load=$$?; \
-	$(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) && exit $$((engine | scrape | load))
+	databases=0; $(BIN)/python -m tests.benchmarks.databases || databases=$$?; \
+	$(BIN)/python tests/benchmarks/idle.py --minutes $(or $(MINUTES),10) && exit $$((engine | scrape | load | databases))
 
 campaign: .venv/.installed-test ## the long-running tests, which `make test` leaves out
 	@tests/install_tools.sh

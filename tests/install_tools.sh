@@ -13,6 +13,7 @@ systemd-analyze:systemd:checks the service unit
 chromium:chromium:looks at the page as a reader would
 btrfs:btrfs-progs:makes a file system whose snapshots the hooks take, where the kernel has it and root asks
 initdb:postgresql:a database to watch and to back up
+pgbackrest:pgbackrest:what base backups are measured against
 mariadbd:mariadb-server:another one
 mariadb-backup:mariadb-backup:copies its data directory while it runs
 redis-server:redis-server:a store of keys to watch and to back up
