@@ -4,6 +4,7 @@ Everything is stored before it is acknowledged. Checks look in here at their own
 Senders are known by a token; which tokens there are comes from the settings.
 """
 
+import contextlib
 import hmac
 import json
 import math
@@ -77,7 +78,8 @@ class Inbox:
             if isinstance(check, HeartbeatCheck):
                 heartbeats[check.token.get_secret_value() if check.token else check.name] = check.name
                 if not self._memories.load(_heartbeat(check.name)):
-                    self._keep(check.name, Heartbeat(now))
+                    with contextlib.suppress(OSError):  # a full disk shall not keep the daemon from starting
+                        self._keep(check.name, Heartbeat(now))
             elif isinstance(check, PushCheck):
                 pushes[check.name] = check.token.get_secret_value()
         self._heartbeats, self._pushes = heartbeats, pushes

@@ -25,6 +25,7 @@ class Memories:
         self._may_write = may_write and folder is not None
         self._lock = threading.Lock()
         self._known: dict[str, dict[str, Any]] = {}
+        self._unwritten: set[str] = set()
 
     def load(self, name: str) -> dict[str, Any]:
         """Return what was saved under ``name``; empty when nothing was."""
@@ -39,11 +40,13 @@ class Memories:
         Raises OSError when it cannot be written; it is remembered in the process all the same.
         """
         with self._lock:
-            if self._known.get(name) == value:
+            if self._known.get(name) == value and name not in self._unwritten:
                 return
             self._known[name] = dict(value)
             if self._may_write:
+                self._unwritten.add(name)
                 self._write(self._path(name), {"of": name, "value": value}, durable)
+                self._unwritten.discard(name)
 
     def _read(self, name: str) -> dict[str, Any]:
         path = self._path(name) if self._folder else None
