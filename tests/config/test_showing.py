@@ -88,7 +88,8 @@ def test_the_sample_tells_every_key_of_every_model_with_its_description() -> Non
 def test_every_example_in_the_sample_loads_once_its_mark_is_taken_away(write: Write) -> None:
     text = re.sub(r"^#(?! )", "", sample(MACHINE.state_dir), flags=re.MULTILINE)
     before_checks, checks = text.split("# Every check may have:")
-    for either in ('password_command = "pass show keepwatch"\n', 'profile = "backup"\n'):
+    defaults_file = 'defaults_file = "/etc/mysql/debian.cnf"\n'
+    for either in ('password_command = "pass show keepwatch"\n', 'profile = "backup"\n', defaults_file):
         assert either in before_checks
         before_checks = before_checks.replace(either, "")
     before_checks, replaced = re.subn(r'url = "/[^"]*repository"', 'url = "s3:https://host/bucket"', before_checks)
