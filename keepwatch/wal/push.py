@@ -1,15 +1,15 @@
 """``keepwatch wal push``: hands one file of a server's log to the receiver, and waits until it is durable.
 
 PostgreSQL starts this for every segment and waits for it, so nothing is imported here but what the interpreter has
-loaded anyway, and sockets. The file goes over as an open descriptor: the receiver needs no right to read the server's
+loaded anyway, and the C module below ``socket``: that one takes longer to import than the interpreter to start, and
+``collections.abc`` as long. The file goes over as an open descriptor: the receiver needs no right to read the server's
 data, and the server's user none to reach the repository. Without a receiver it is refused here, and the command line
 does it the direct way where it may; a server keeps what it could not archive, and tries again.
 """
 
+import _socket
 import os
-import socket
 import sys
-from collections.abc import Sequence
 
 RUN_DIRECTORY = "/run/keepwatch"
 _TIMEOUT_SECONDS = 600
@@ -20,7 +20,7 @@ class NoReceiver(Exception):  # noqa: N818 - it says what is the case
     """Nobody listens."""
 
 
-def main(arguments: Sequence[str]) -> int | None:
+def main(arguments: list[str]) -> int | None:
     """Push ``[--job JOB] [--socket PATH] FILE``; gives the exit status, or None when somebody else has to do it.
 
     Exit status: 0 the file is durable; 1 it is not, and standard error says why.
@@ -56,19 +56,23 @@ def push(path: str, job: str, file: str) -> str:
     """Hand a file over and return the receiver's answer. Raises NoReceiver, OSError for the file."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
-        with socket.socket(socket.AF_UNIX) as channel:
+        channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
             channel.settimeout(_TIMEOUT_SECONDS)
             try:
                 channel.connect(path)
             except OSError as error:
                 raise NoReceiver(path) from error
             request = f"{os.path.basename(file)}\n{job}\n".encode()
-            socket.send_fds(channel, [request], [descriptor])
-            channel.shutdown(socket.SHUT_WR)
+            handed_over = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, descriptor.to_bytes(4, sys.byteorder))
+            channel.sendmsg([request], [handed_over])
+            channel.shutdown(_socket.SHUT_WR)
             answer = b""
             while part := channel.recv(_LONGEST_ANSWER):
                 answer += part
             return answer.decode("utf-8", "replace").strip()
+        finally:
+            channel.close()
     finally:
         os.close(descriptor)
 
