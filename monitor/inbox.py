@@ -22,9 +22,7 @@ from monitor.result import Reading, Status
 
 LONGEST_LOG = 10_000
 MOST_READINGS = 500
-UNITS = frozenset(
-    ("ratio", "bytes", "bytes_per_second", "seconds", "celsius", "rpm", "per_second", "count", "number")
-)
+UNITS = frozenset(("ratio", "bytes", "bytes_per_second", "seconds", "celsius", "rpm", "per_second", "count", "number"))
 _STATUSES = {status.label: status for status in (Status.OK, Status.WARNING, Status.CRITICAL, Status.UNKNOWN)}
 
 

@@ -239,14 +239,5 @@ class NtpCheck(CheckBase):
 
 
 ServiceCheck = (
-    ProcessCheck
-    | TcpCheck
-    | UdpCheck
-    | HttpCheck
-    | TlsCheck
-    | DnsCheck
-    | IcmpCheck
-    | SmtpCheck
-    | SshCheck
-    | NtpCheck
+    ProcessCheck | TcpCheck | UdpCheck | HttpCheck | TlsCheck | DnsCheck | IcmpCheck | SmtpCheck | SshCheck | NtpCheck
 )

@@ -72,9 +72,7 @@ class Intake:
         try:
             body = await _body(request, LONGEST_PUSH_BYTES)
             given = token.strip() if scheme.lower() == "bearer" else ""
-            taken = await asyncio.to_thread(
-                self._inbox.push, request.path_params["name"], given, body, self._clock()
-            )
+            taken = await asyncio.to_thread(self._inbox.push, request.path_params["name"], given, body, self._clock())
         except (UnknownSender, Unreadable, OSError) as error:
             answer = {"error": str(error), "status": _status(error)}
             return Response(dump(answer), _status(error), media_type="application/json")

@@ -43,9 +43,7 @@ def _rabbitmq(check: databases.RabbitmqCheck, _shared: Shared) -> Probe:
 
 
 def _nats(check: databases.NatsCheck, _shared: Shared) -> Probe:
-    return NatsProbe(
-        check.host, check.port, _text(check.token), check.monitoring_url, check.timeout.total_seconds()
-    )
+    return NatsProbe(check.host, check.port, _text(check.token), check.monitoring_url, check.timeout.total_seconds())
 
 
 def _mqtt(check: databases.MqttCheck, _shared: Shared) -> Probe:

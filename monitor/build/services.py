@@ -58,9 +58,7 @@ def _tls(check: services.TlsCheck, shared: Shared) -> Probe:
 
 
 def _dns(check: services.DnsCheck, _shared: Shared) -> Probe:
-    return DnsProbe(
-        check.record, check.kind, check.server, check.port, check.expect, check.timeout.total_seconds()
-    )
+    return DnsProbe(check.record, check.kind, check.server, check.port, check.expect, check.timeout.total_seconds())
 
 
 def _icmp(check: services.IcmpCheck, _shared: Shared) -> Probe:

@@ -26,9 +26,7 @@ _KEPT_RUNNING = ("always", "unless-stopped", "on-failure")
 class DockerProbe:
     """Looks at the containers that a selection takes, over ``path``."""
 
-    def __init__(
-        self, path: str, selection: Selection, timeout_seconds: float, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, path: str, selection: Selection, timeout_seconds: float, clock: Callable[[], datetime]) -> None:
         self._path = path
         self._selection = selection
         self._timeout_seconds = timeout_seconds

@@ -61,9 +61,7 @@ class MysqlProbe:
         try:
             with database(self._dsn, self._timeout_seconds) as opened:
                 took = time.monotonic() - began
-                status = {
-                    str(name).lower(): value for name, value in map(_pair, opened.read(_STATUS).rows)
-                }
+                status = {str(name).lower(): value for name, value in map(_pair, opened.read(_STATUS).rows)}
                 figures = opened.read(_MOST).one() | opened.read(_TRANSACTIONS).one()
                 replication = _replication(opened)
         except NoConnection as error:

@@ -32,9 +32,7 @@ class NtpProbe:
         """
         token = os.urandom(8)
         try:
-            answer, seconds = ask(
-                self._host, self._port, bytes([_CLIENT]) + bytes(39) + token, self._timeout_seconds
-            )
+            answer, seconds = ask(self._host, self._port, bytes([_CLIENT]) + bytes(39) + token, self._timeout_seconds)
         except Unreachable as reason:
             return Measurement([], Finding(Status.CRITICAL, str(reason)))
         now = (self._clock() - _EPOCH).total_seconds()

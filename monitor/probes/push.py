@@ -11,9 +11,7 @@ from monitor.result import Finding, Measurement, ProbeError, Status
 class PushProbe:
     """Passes on what ``read`` returns, for ``max_age``."""
 
-    def __init__(
-        self, read: Callable[[], Pushed | None], max_age: timedelta, clock: Callable[[], datetime]
-    ) -> None:
+    def __init__(self, read: Callable[[], Pushed | None], max_age: timedelta, clock: Callable[[], datetime]) -> None:
         self._read = read
         self._max_age = max_age
         self._clock = clock

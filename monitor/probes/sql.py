@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from monitor.result import ProbeError
 
 _HINT = "pip install 'keepwatch[databases]'"
-_LOGIN_REFUSED = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "role ", "database \"")
+_LOGIN_REFUSED = ("authentication failed", "no pg_hba.conf entry", "no password supplied", "role ", 'database "')
 
 
 class NoConnection(ProbeError):  # noqa: N818 - for some checks a finding
