@@ -210,6 +210,13 @@ _BACKUPS: tuple[Column[JobView], ...] = (
         "When the newest restorable state was taken.",
         lambda j: _at(j.newest_snapshot.taken_at) if j.newest_snapshot else None,
     ),
+    (
+        "log_archived_timestamp_seconds",
+        "All that was committed by then is in the repository, where the job's log is archived.",
+        lambda j: _at(j.log.covered_until) if j.log else None,
+    ),
+    ("log_spooled_bytes", "Log that waits for a repository.", lambda j: j.log.spooled_bytes if j.log else None),
+    ("log_spooled_files", "Files of it.", lambda j: j.log.spooled_files if j.log else None),
     ("job_paused", "1 while somebody lets the job rest.", lambda j: j.pause is not None),
     ("rto_objective_seconds", "How long a restore may take.", lambda j: j.rto_seconds),
     ("rpo_objective_seconds", "How much work may be lost.", lambda j: j.rpo_seconds),

@@ -3,6 +3,7 @@
 from backup.applications.base import Application
 from backup.applications.redis import RedisApplication
 from backup.applications.sqlite import SqliteApplication
+from backup.errors import RestoreError
 from config import databases, postgres, sources
 
 
@@ -10,7 +11,13 @@ def open_applications(source: sources.SourceSettings, *, name: str) -> dict[str,
     """Return folder of the snapshot -> application for a job called ``name``; empty where there is none to run."""
     match source:
         case postgres.PostgresSource():
-            from backup.applications.postgres import PostgresApplication  # its libraries are for those who need them
+            try:
+                from backup.applications.postgres import PostgresApplication  # its libraries are for who needs them
+            except ModuleNotFoundError as missing:
+                raise RestoreError(
+                    f"could not run PostgreSQL: the library {missing.name} is not installed",
+                    hint="pip install 'keepwatch[databases]'",
+                ) from None
 
             return {f"/{name}": PostgresApplication(name, source)}
         case databases.MariaDbSource():

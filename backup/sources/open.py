@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from backup.errors import SourceError
 from backup.sources.base import Source
 from backup.sources.command import CommandSource
 from backup.sources.files import FilesSource
@@ -27,7 +28,13 @@ def open_source(
         case sources.CommandSource():
             return CommandSource.from_settings(source, name, clock)
         case postgres.PostgresSource():
-            from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
+            try:
+                from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
+            except ModuleNotFoundError as missing:
+                raise SourceError(
+                    f"could not reach PostgreSQL: the library {missing.name} is not installed",
+                    hint="pip install 'keepwatch[databases]'",
+                ) from None
 
             return PostgresSource(name, clock, source)
         case databases.MariaDbSource():
