@@ -65,7 +65,7 @@ class TextfileProbe:
 
 
 def samples(path: Path) -> list[tuple[str, dict[str, str], float]]:
-    """Return name, labels and value of every sample of a file. Raises OSError, and ValueError when it is no text format.
+    """Return name, labels and value of every sample of a file. Raises OSError, ValueError when it is no text format.
 
     Checked whole before anything of it counts.
     """
