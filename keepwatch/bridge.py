@@ -163,7 +163,9 @@ def _judge_drill(job: JobView, now: datetime) -> Result:
     if last and job.rto_seconds and last.rto_seconds and last.rto_seconds > job.rto_seconds:
         message = f"restore took {format_duration(last.rto_seconds)}, promised {format_duration(job.rto_seconds)}"
         return _drill_result(job, Status.WARNING, message, now, last)
-    if last and job.rpo_seconds and last.rpo_seconds and last.rpo_seconds > job.rpo_seconds:
+    # a log's age says what would be lost, and is judged all the time; an idle database's last commit is just old
+    late = not job.keeps_log and last and job.rpo_seconds and last.rpo_seconds and last.rpo_seconds > job.rpo_seconds
+    if late and last and job.rpo_seconds and last.rpo_seconds:
         message = (
             f"the data that came back was {format_duration(last.rpo_seconds)} old,"
             f" promised {format_duration(job.rpo_seconds)}"
