@@ -93,6 +93,20 @@ class MariaDbSource(Model):
     count_rows: bool = True
     """Count the rows of all tables for a physical copy, so that a drill can compare; a dump counts what it writes."""
 
+    binlog: bool = False
+    """Archive the server's binlog all the time, a few seconds behind, for recovery to any moment; rpo then counts from
+    the last event that is stored. keepwatch must be able to read its files; `sync_binlog` is the server's business.
+    """
+    binlog_folder: AbsolutePath | None = Field(None, examples=["/var/log/mysql"])
+    """Where the server writes it; the server is asked when left out."""
+    binlog_every: Duration = Field("10s", validate_default=True)
+    """How often to look for what is new in it."""
+
+    @property
+    def keeps_log(self) -> bool:
+        """Whether its log is archived all the time."""
+        return self.binlog
+
     @property
     def subject(self) -> str:
         """What it is."""

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 KIND = "binlog"
 PIECE_BYTES = 256 << 10
-_PASS_BYTES = 64 << 20
+PASS_BYTES = 64 << 20
 """Of one file at once, so that memory is bounded."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -119,7 +119,7 @@ class BinlogArchive:
         start = kept.size - kept.size % PIECE_BYTES
         with path.open("rb") as content:
             content.seek(start)
-            data = content.read(min(size - start, _PASS_BYTES))
+            data = content.read(min(size - start, PASS_BYTES))
         if start == 0 and not data.startswith(MAGIC):
             return b""
         end = whole_events(data, max(kept.size, len(MAGIC)) - start)

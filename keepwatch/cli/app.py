@@ -31,6 +31,7 @@ COMMANDS = {
     "contents": ("ls", "find", "diff", "dump"),
     "copies": ("copy",),
     "wal": ("wal",),
+    "binlog": ("binlog",),
     "keys": ("key",),
     "reports": ("report",),
     "diagnosis": ("diagnose",),

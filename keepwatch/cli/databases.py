@@ -7,12 +7,17 @@ from pathlib import Path
 
 from backup.applications.base import LATEST, Application, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest
+from backup.applications.redis import RedisApplication
 from backup.applications.saved import job_of, manifest_of, newest_before
+from backup.applications.sqlite import SqliteApplication
 from backup.errors import SnapshotMissing
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from keepwatch.cli.contents import choose
 from keepwatch.errors import UsageError
+
+_USERS = {"postgres": "postgres", "mariadb": "mysql", "redis": "redis"}
+"""Who owns a server's data on most machines."""
 
 
 def target_of(until: str | None, name: str | None, position: str | None, zone: tzinfo) -> RecoveryTarget:
@@ -52,13 +57,22 @@ def database_in(opened: Repository, snapshot: Snapshot) -> Manifest | None:
 
 def application_of(manifest: Manifest, job: str) -> Application | None:
     """Return what recovers such data; None where nothing has to be done after the files are there."""
-    if manifest.kind != "postgres":
-        return None
-    from backup.applications.postgres import PostgresApplication
-    from config.postgres import PostgresSource
+    match manifest.kind:
+        case "postgres":
+            from backup.applications.postgres import PostgresApplication
+            from config.postgres import PostgresSource
 
-    settings = {"type": "postgres", "dsn": "dbname=postgres"}
-    return PostgresApplication(job, PostgresSource.model_validate(settings))
+            settings = {"type": "postgres", "dsn": "dbname=postgres"}
+            return PostgresApplication(job, PostgresSource.model_validate(settings))
+        case "mariadb":
+            from backup.applications.mariadb import MariaDbApplication
+
+            return MariaDbApplication(job)
+        case "sqlite":
+            return SqliteApplication()
+        case "redis":
+            return RedisApplication()
+    return None
 
 
 def recover(opened: Repository, snapshot: Snapshot, target: Path, until: RecoveryTarget) -> str:
@@ -72,10 +86,21 @@ def recover(opened: Repository, snapshot: Snapshot, target: Path, until: Recover
             raise UsageError(f"snapshot {snapshot.short_id} holds no database that could be brought to a moment")
         return ""
     application.recover(opened, folder, until)
-    if manifest.details.get("method") != "physical":
+    if manifest.kind in ("postgres", "mariadb") and not (folder / "data").exists():
         return f"load it with: keepwatch restore {snapshot.short_id} --into DSN"
-    _hand_over(folder)
-    return f"start it with: pg_ctl -D {folder / 'data'} start (PostgreSQL {manifest.details.get('major')})"
+    _hand_over(folder, _USERS.get(manifest.kind, ""))
+    return _advice(manifest, folder)
+
+
+def _advice(manifest: Manifest, folder: Path) -> str:
+    match manifest.kind:
+        case "postgres":
+            return f"start it with: pg_ctl -D {folder / 'data'} start (PostgreSQL {manifest.details.get('major')})"
+        case "mariadb":
+            return f"start it with: mariadbd --datadir={folder / 'data'} (MariaDB {manifest.version})"
+        case "redis":
+            return f"start it with: redis-server --dir {folder} (Redis {manifest.version})"
+    return f"it is whole: {folder / str(manifest.details.get('file', ''))}"
 
 
 def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> str:
@@ -84,8 +109,13 @@ def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> 
     Raises RestoreError, SourceError, UsageError.
     """
     manifest = database_in(opened, snapshot)
-    if manifest is None or manifest.kind != "postgres":
+    if manifest is None or manifest.kind not in ("postgres", "mariadb") or manifest.details["method"] != "logical":
         raise UsageError(f"snapshot {snapshot.short_id} holds no dumps that --into could load")
+    if manifest.kind == "mariadb":
+        from backup.applications import mariadb_loading
+
+        loaded = mariadb_loading.load(mariadb_loading.server_at(dsn), place / job_of(snapshot), manifest)
+        return f"databases loaded: {', '.join(loaded)}"
     from backup.applications.postgres_connection import Server
     from backup.applications.postgres_loading import load
 
@@ -93,12 +123,12 @@ def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> 
     return f"databases loaded: {', '.join(loaded)}"
 
 
-def _hand_over(folder: Path) -> None:
-    """Give a data directory to the user that PostgreSQL runs as, where root restores: a server refuses others'."""
-    if os.geteuid() != 0:
+def _hand_over(folder: Path, name: str) -> None:
+    """Give a data directory to the user that its server runs as, where root restores: a server refuses others'."""
+    if os.geteuid() != 0 or not name:
         return
     try:
-        user = pwd.getpwnam("postgres")
+        user = pwd.getpwnam(name)
     except KeyError:
         return
     for place, _, names in os.walk(folder):

@@ -30,7 +30,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _job(setup: Setup, name: str | None) -> str:
-    known = [job for job, settings in setup.settings.jobs.items() if getattr(settings.source, "keeps_log", False)]
+    jobs = setup.settings.jobs.items()
+    known = [job for job, of in jobs if isinstance(of.source, PostgresSource) and of.source.keeps_log]
     if name is None and len(known) == 1:
         return known[0]
     if name is None or name not in known:

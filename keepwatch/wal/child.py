@@ -11,11 +11,12 @@ import select
 import sys
 from pathlib import Path
 
+from config.databases import MariaDbSource
 from config.settings import Settings
 from keepwatch import logs
 from keepwatch.clock import now
 from keepwatch.state import StateDirectory
-from keepwatch.wal.receiver import run
+from keepwatch.wal import binlogs, receiver
 
 
 def main() -> int:
@@ -26,6 +27,7 @@ def main() -> int:
     logs.configure(settings.daemon.log_format)
     directory = StateDirectory(Path(state))
     with directory.lock(f"wal-{job}", what=f"the receiver of job {job}'s log"):
+        run = binlogs.run if isinstance(settings.jobs[job].source, MariaDbSource) else receiver.run
         run(settings, directory.path, job, now, _daemon_is_gone)
     logging.getLogger(__name__).info("receiver ended", extra={"job": job})
     return 0

@@ -12,14 +12,15 @@ from backup.wal.keeping import expired, fold, remove, superseded
 from backup.wal.names import SEGMENT_BYTES, Segment
 from backup.wal.reading import Log
 from backup.wal.writing import WalWriter
+from config.postgres import PostgresSource
 from keepwatch.work import LOCK_WAIT, Work
 
 log = logging.getLogger(__name__)
 
 
 def tidy_log(work: Work, repository: Repository) -> None:
-    """Do it for the job of a run, where it keeps a log."""
-    if not getattr(work.job.source, "keeps_log", False):
+    """Do it for the job of a run, where it keeps a log of segments."""
+    if not isinstance(work.job.source, PostgresSource) or not work.job.source.keeps_log:
         return
     try:
         with repository.lock(retry_for=LOCK_WAIT, load_index=True):

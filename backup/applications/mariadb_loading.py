@@ -1,0 +1,56 @@
+"""Loads a dump of MariaDB into a server that runs: its databases, then the accounts that it does not have yet.
+
+A database that exists is refused. The first error ends it; what was loaded before stays.
+"""
+
+import tempfile
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from backup.applications.manifest import Manifest
+from backup.applications.mariadb_connection import Server, rows
+from backup.applications.mariadb_server import CLIENT, require_dump
+from backup.applications.private import program
+from backup.errors import RestoreError, SourceError
+from backup.sources.streams import output_of
+
+_FEED = 'exec "$0" "--defaults-file=$1" --binary-mode < "$2"'
+
+
+def server_at(place: str) -> Server:
+    """Understand where to load to: an option file with a group [client], or mysql://USER:PASSWORD@HOST[:PORT].
+
+    Raises RestoreError without repeating it, for it may hold a password.
+    """
+    if place.startswith("/"):
+        return Server(defaults_file=Path(place))
+    url = urlsplit(place)
+    if url.scheme not in ("mysql", "mariadb") or not url.hostname:
+        raise RestoreError(
+            "could not understand where to load to", hint="write the path of an option file, or mysql://USER@HOST"
+        )
+    return Server(None, url.hostname, url.port or 3306, "", unquote(url.username or ""), unquote(url.password or ""))
+
+
+def load(server: Server, folder: Path, manifest: Manifest) -> list[str]:
+    """Load what lies in ``folder``; gives the databases. Raises RestoreError, ApplicationError."""
+    require_dump(folder)
+    databases = [str(name) for name in manifest.details["databases"]]
+    try:
+        with server.connect() as session:
+            there = {str(name) for (name,) in rows(session, "SHOW DATABASES")}
+        if taken := sorted(set(databases) & there):
+            raise RestoreError(
+                f"refused to load database {taken[0]}: the server has one of that name",
+                hint="rename or drop it first, or load into another server",
+            )
+        with tempfile.TemporaryDirectory(prefix="keepwatch-") as place:
+            options = server.option_file(Path(place))
+            for path in (folder / "dump.sql", folder / "users.sql"):
+                if path.exists() and path.stat().st_size:
+                    command = ["sh", "-c", _FEED, program(*CLIENT), str(options), str(path)]
+                    for _ in output_of(command, what=f"load {path.name}"):
+                        pass
+    except SourceError as error:
+        raise RestoreError(str(error), hint=error.hint) from None
+    return databases

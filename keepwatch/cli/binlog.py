@@ -1,0 +1,44 @@
+"""The command ``binlog``: archives MariaDB's binlog by hand, once or until interrupted."""
+
+from typing import Annotated
+
+import typer
+
+from config.databases import MariaDbSource
+from keepwatch.cli.options import ConfigOption, Setup, StateOption, exit_status
+from keepwatch.cli.output import complain
+from keepwatch.clock import now
+from keepwatch.errors import UsageError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("binlog", epilog=exit_status("keepwatch binlog ledger --once"))(binlog)
+
+
+def binlog(
+    job: Annotated[str, typer.Argument(help="Whose binlog.", show_default=False)],
+    once: Annotated[bool, typer.Option("--once", help="Store what is new now, and end.")] = False,
+    config: ConfigOption = None,
+    state_dir: StateOption = None,
+) -> int:
+    """Archive a MariaDB job's binlog, as the daemon does for each job that has `binlog = true`."""
+    from keepwatch.wal.binlogs import BinlogArchiver, run
+
+    setup = Setup(config, state_dir)
+    known = [name for name, of in setup.settings.jobs.items() if isinstance(of.source, MariaDbSource)]
+    if job not in known:
+        raise UsageError(f"no job {job} backs up MariaDB", hint=f"jobs that do: {', '.join(known) or 'none'}")
+    with setup.state.lock(f"wal-{job}", what=f"the archiver of job {job}'s binlog"):
+        if not once:
+            run(setup.settings, setup.state.path, job, now, lambda: False)
+            return 0
+        archiver = BinlogArchiver(setup.settings, setup.state.path, job, now)
+        try:
+            archiver.archive()
+        finally:
+            archiver.close()
+        if archiver.problem:
+            complain(f"could not archive the binlog: {archiver.problem}")
+            return 1
+    return 0
