@@ -70,7 +70,7 @@ def test_each_command_and_option_that_the_documents_and_runbooks_name_exists() -
     pages = [text("README.md"), *(p.read_text(encoding="utf-8") for p in (ROOT / "deploy/runbooks").glob("*.md"))]
     named: dict[tuple[str, ...], set[str]] = {}
     for line in (code for page in pages for code in re.findall(r"`keepwatch ([a-z][^`]*)`", page)):
-        command = re.match(r"(?:config [a-z]+|drill log|[a-z]+)", line)
+        command = re.match(r"(?:(?:config|wal) [a-z]+|drill log|[a-z]+)", line)
         assert command
         named.setdefault(tuple(command[0].split()), set()).update(re.findall(r"--[a-z-]+", line))
     assert len(named) > 8
