@@ -31,7 +31,12 @@ KIND = "binlog"
 PIECE_BYTES = 256 << 10
 PASS_BYTES = 64 << 20
 """Of one file at once, so that memory is bounded."""
+_BEGUN = "begun:"
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class _BegunAnew(Exception):  # noqa: N818 - says what is the case
+    """A file is not the one that was archived under its name."""
 
 
 @dataclass(slots=True)
@@ -45,10 +50,21 @@ class ArchivedFile:
     """When it was last written to."""
 
 
-def newest_log(repository: Repository, job: str) -> Snapshot | None:
-    """Find the snapshot that holds a job's binlog."""
+def newest_log(repository: Repository, job: str, since: datetime | None = None) -> Snapshot | None:
+    """Find the snapshot that holds a job's binlog; with ``since`` that of the server which wrote it at that moment.
+
+    A server that is made anew, or whose log is reset, begins another log: the old one stays beside it.
+    """
     found = [snapshot for snapshot in repository.snapshots() if tag_of(job, KIND) in snapshot.tags]
+    if since is not None:
+        later = [snapshot for snapshot in found if snapshot.time >= since]
+        found = [snapshot for snapshot in found if later and begun_at(snapshot) == begun_at(later[0])]
     return found[-1] if found else None
+
+
+def begun_at(snapshot: Snapshot) -> str:
+    """Tell logs of one job apart: by when their archiving began."""
+    return next((tag for tag in snapshot.tags if tag.startswith(_BEGUN)), "")
 
 
 def files_of(repository: Repository, job: str, snapshot: Snapshot) -> list[Node]:
@@ -88,8 +104,16 @@ class BinlogArchive:
     def take(self, folder: Path, base: str, *, lock_wait: timedelta = timedelta(minutes=5)) -> int:
         """Store what is new in the binlog files of ``folder``; gives how many bytes, durable when this returns.
 
-        Raises SourceError when the folder cannot be read or the log has begun anew, RepositoryLocked, StorageError.
+        Raises SourceError when the folder cannot be read, RepositoryLocked, StorageError.
         """
+        try:
+            return self._take(folder, base, lock_wait)
+        except _BegunAnew as anew:
+            log.warning("binlog begun anew", extra={"job": self._job, "file": str(anew)})
+            self._newest, self.files = None, {}
+            return self._take(folder, base, lock_wait)
+
+    def _take(self, folder: Path, base: str, lock_wait: timedelta) -> int:
         try:
             first = min((name for text in self.files if (name := BinlogName.parse(text))), default=None)
             paths = [path for path in binlogs_in(folder, base) if not _before(path, first)]
@@ -109,17 +133,14 @@ class BinlogArchive:
         """Read what is new in a file, from the beginning of its last piece on; empty when nothing is."""
         kept = self.files.get(path.name, ArchivedFile(path.name))
         size = path.stat().st_size
-        if size < kept.size:
-            raise SourceError(
-                f"could not go on with the binlog: {path.name} is shorter than what is archived of it",
-                hint="was the log reset? give the job another name, or remove its binlog from the repository",
-            )
         if size == kept.size:
             return b""
         start = kept.size - kept.size % PIECE_BYTES
         with path.open("rb") as content:
             content.seek(start)
-            data = content.read(min(size - start, PASS_BYTES))
+            data = content.read(min(max(size - start, 0), PASS_BYTES))
+        if size < kept.size or (start < kept.size and blob_id(data[: kept.size - start]) != kept.ids[-1]):
+            raise _BegunAnew(path.name)
         if start == 0 and not data.startswith(MAGIC):
             return b""
         end = whole_events(data, max(kept.size, len(MAGIC)) - start)
@@ -140,7 +161,8 @@ class BinlogArchive:
             files[name] = ArchivedFile(name, size, kept.ids[:whole] + ids, at)
         listings = self._writer.store_pieces(list(pieces.items()))
         at = self._clock()
-        snapshot_id = self._writer.commit([(file.name, _node(file)) for file in files.values()], at, listings, ())
+        begun = begun_at(self._newest) if self._newest else f"{_BEGUN}{at:%Y%m%dT%H%M%S.%f}"
+        snapshot_id = self._writer.commit([(file.name, _node(file)) for file in files.values()], at, listings, (begun,))
         if self._newest is not None:
             remove(self._repository, [self._newest])
         self._newest, self.files = self._repository.load_snapshot(snapshot_id), files

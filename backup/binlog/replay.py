@@ -32,7 +32,7 @@ class Replay:
 
 def records(repository: Repository, job: str, saved: Manifest) -> list[Record]:
     """Name the files that lead from a backup to the end of the log."""
-    snapshot = newest_log(repository, job)
+    snapshot = newest_log(repository, job, saved.taken_at)
     if snapshot is None:
         return []
     return [Record(as_text(node.name), snapshot.id) for node in _from(files_of(repository, job, snapshot), saved)]
@@ -46,7 +46,7 @@ def plan_replay(
     Raises RestoreError for a gap, by the name of the file; for a target before the backup or after the log's end.
     """
     _require_sense(target, saved)
-    snapshot = newest_log(repository, job)
+    snapshot = newest_log(repository, job, saved.taken_at)
     nodes = _from(files_of(repository, job, snapshot), saved) if snapshot is not None and saved.position else []
     if not nodes:
         if target == LATEST:

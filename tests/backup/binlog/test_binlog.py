@@ -177,14 +177,25 @@ def test_an_archive_is_gone_on_with_and_holds_what_the_server_has(
     assert stored == {f"/ledger.binlog/{path.name}": path.read_bytes() for path in binlogs_in(server.data, "binlog")}
 
 
-def test_a_log_that_begins_anew_is_told(repository: Repository, tmp_path: Path, archive: BinlogArchive) -> None:
+def test_a_log_that_begins_anew_leaves_the_old_one_for_what_was_saved_before(
+    repository: Repository, clock: FakeClock, tmp_path: Path, archive: BinlogArchive
+) -> None:
     log = tmp_path / "binlog.000001"
     event = b"\0" * 9 + (30).to_bytes(4, "little") + b"\0" * 17
-    log.write_bytes(MAGIC + event * 3)
-    assert archive.take(tmp_path, "") == 94
-    log.write_bytes(MAGIC + event)
-    with pytest.raises(SourceError, match="shorter than what is archived"):
-        archive.take(tmp_path, "")
+    other = b"\1" * 9 + (30).to_bytes(4, "little") + b"\1" * 17
+    before = clock()
+    for content in (event * 3, event * 4, other * 2, event * 5):  # shorter, then longer but another
+        clock.advance(hours=1)
+        log.write_bytes(MAGIC + content)
+        assert archive.take(tmp_path, "") > 0
+    found = [snapshot for snapshot in repository.snapshots() if "binlog-of:ledger" in snapshot.tags]
+    assert [read_back(repository, snapshot.id)["/ledger.binlog/binlog.000001"][4:] for snapshot in found] == [
+        event * 4, other * 2, event * 5,
+    ]  # fmt: skip
+    assert newest_log(repository, "ledger") == found[-1]
+    assert newest_log(repository, "ledger", before) == found[0]
+    assert newest_log(repository, "ledger", before + timedelta(hours=2.5)) == found[1]
+    assert newest_log(repository, "ledger", clock() + timedelta(hours=1)) is None
     with pytest.raises(SourceError, match="no such file"):
         archive.take(tmp_path / "nowhere", "")
 
