@@ -34,6 +34,8 @@ PIECE_BYTES = 64 << 10
 """Of pages of 4 to 64 KiB; most have 16."""
 _HINT = "does the user have the rights that the settings name?"
 _SIZE = "SELECT coalesce(sum(data_length + index_length), 0) FROM information_schema.tables WHERE table_schema = %s"
+_PROXY_OF_ALL = ("GRANT PROXY ON ''@'%'", "GRANT PROXY ON ``@`%`")
+"""What every new server gives its root, and nobody but root may give."""
 _USERS = "SELECT user, host FROM mysql.user WHERE user NOT IN ('mariadb.sys', 'mysql.sys', 'mysql.session', 'PUBLIC')"
 
 
@@ -193,6 +195,7 @@ def _users(session: Session) -> bytes:
         try:
             made = [str(row[0]) for row in rows(session, f"SHOW CREATE USER {account}")] if host else []
             granted = [str(row[0]) for row in rows(session, f"SHOW GRANTS FOR {account}")]
+            granted = [line for line in granted if not line.startswith(_PROXY_OF_ALL)]
         except pymysql.Error:  # accounts by host name, at a server that does not look names up
             continue
         lines += [f"{line.replace('CREATE USER ', 'CREATE USER IF NOT EXISTS ', 1)};" for line in made]
