@@ -30,7 +30,7 @@ STARTS_PROGRAMS = (
     "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.popen",
 )  # fmt: skip
 MAY_START_PROGRAMS: dict[str, str] = {
-    "backup/applications/private.py": "restored data are proven by a server of their own kind, private and gone afterwards",
+    "backup/applications/private.py": "restored data are proven by a server of their own kind, gone afterwards",
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "backup/drills/assertions.py": "an operator's command judges what a drill restored",
     "backup/drills/bringing_up.py": "asks the kernel whether a command may be cut off from the network",

@@ -228,7 +228,7 @@ class S3Storage:
         try:
             answer = self._client.get_object(**arguments)
             expected = answer["ContentLength"]
-            told_range = answer.get("ContentRange")
+            told_range: str | None = answer.get("ContentRange")
             began = began or (told_range or "").startswith(f"bytes {offset}-")
             body: Any = answer["Body"]
             parts.extend(read_paced(body, expected, self._pace or AT_ONCE))

@@ -74,7 +74,7 @@ class CgroupsProbe:
         current, limit = (self._read(group, f"{controller}.{name}") for name in ("current", "max"))
         if not (current.isdigit() and limit.isdigit() and int(limit)):
             return math.nan
-        # Files that were read long ago fill a group up to its limit as a matter of course, and go when memory is needed.
+        # Files read long ago fill a group up to its limit as a matter of course, and go when memory is needed.
         idle = self._number(group, "memory.stat", "inactive_file") if controller == "memory" else None
         return max(0.0, int(current) - (idle or 0.0)) / int(limit)
 

@@ -166,10 +166,12 @@ class DeadlineSocket:
         self._deadline = deadline
 
     def sendall(self, data: bytes) -> None:
+        """Send all of it. Raises TimeoutError at the deadline."""
         self._raw.settimeout(_remaining(self._deadline))
         self._raw.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
+        """Give the other direction."""
         assert mode == "rb"
         return io.BufferedReader(_DeadlineReader(self._raw, self._deadline))
 

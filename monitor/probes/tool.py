@@ -44,7 +44,7 @@ class Tool:
 
     def run(self) -> Ended:
         """Run it. Raises NoData when it is not installed, ProbeError when it fails, overruns or cannot be started."""
-        if shutil.which(self._name, path=self._path) is None:  # a few stat calls, where starting it would cost a process
+        if shutil.which(self._name, path=self._path) is None:  # a few stat calls; starting it costs a process
             raise NoData(f"{self._name} is not installed")
         ended = self._program.run()
         if ended.code not in self._accepted:

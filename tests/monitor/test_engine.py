@@ -8,10 +8,10 @@ import pytest
 
 from config.checks import ActionSettings
 from monitor.alerting import NO_DATA, State
+from monitor.matching import Matcher
 from monitor.policy import action_of
 from monitor.result import Status
 from monitor.store import MonitorStore
-from monitor.matching import Matcher
 from monitor.suppress import LoadWindow
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
@@ -63,9 +63,9 @@ def test_a_message_carries_what_an_operator_needs(world, policy, result) -> None
 def test_a_message_shows_the_way_it_came_where_it_goes_and_what_hangs_on_it(world, policy) -> None:
     w = world(policy(), policy("shop", depends_on=("disk",)), policy("till", depends_on=(("disk", "shop"),)))
     w.surround(
-        trend=lambda check, entity: (0.1, 0.2, float("nan"), 0.9),
-        outlook=lambda check, entity: "used reaches 100% in 3h to 5h",
-        plan=lambda check, entity: "fire (A new machine), owner Anna" if check == "disk" else None,
+        trend=lambda _check, _entity: (0.1, 0.2, float("nan"), 0.9),
+        outlook=lambda _check, _entity: "used reaches 100% in 3h to 5h",
+        plan=lambda check, _entity: "fire (A new machine), owner Anna" if check == "disk" else None,
     )
     w.see(CRITICAL)
     [sent] = w.phones["ops"].received
@@ -78,7 +78,8 @@ def test_a_message_shows_the_way_it_came_where_it_goes_and_what_hangs_on_it(worl
 
 def test_ten_thousand_firing_alerts_cost_a_tick_little(world, policy, channel) -> None:
     checks = [f"check {number}" for number in range(10_000)]
-    w = world(*map(policy, checks), channels=[channel(), channel("boss", escalate_after="30m", quiet_hours="00:00-01:00")])
+    boss = channel("boss", escalate_after="30m", quiet_hours="00:00-01:00")
+    w = world(*map(policy, checks), channels=[channel(), boss])
     w.engine.take([_bad(check, w) for check in checks], w.now)
     w.tell()
     w.now += SECOND

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from monitor.matching import Matcher
 from monitor.notify import AppriseNotifier, Delivery, Notification, NotifyError, scrub
 from monitor.outbox import Outbox
 from monitor.result import Status
-from monitor.matching import Matcher
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)

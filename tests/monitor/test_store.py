@@ -11,10 +11,10 @@ import pytest
 
 from monitor.alerting import advance
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
+from monitor.matching import Matcher
 from monitor.reserve import RESERVE_BYTES, Reserve
 from monitor.result import Status
 from monitor.store import Changes, MonitorStore, NoSuchAlert
-from monitor.matching import Matcher
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

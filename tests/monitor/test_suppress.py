@@ -6,9 +6,9 @@ import pytest
 
 from config.checks import CheckSettings
 from monitor.alerting import advance
+from monitor.matching import Matcher, labels_of
 from monitor.policy import policy_of
 from monitor.result import Status
-from monitor.matching import Matcher, labels_of
 from monitor.suppress import Kind, Silence, Suppressors
 
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)

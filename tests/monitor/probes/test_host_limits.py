@@ -291,8 +291,8 @@ def test_groups_with_limits_are_measured_against_them(tree: Any, fake_time: Any,
         "system.slice/cron.service/tasks": 0.9, "system.slice/cron.service/oom_kills": 0,
     }  # fmt: skip
     fake_time.now += 30
-    counts = {"memory.current": "999", "memory.stat": "anon 949\ninactive_file 50\n", "memory.events": "oom 2\noom_kill 2\n",
-              "cpu.stat": "nr_periods 310\nnr_throttled 270\n"}  # fmt: skip
+    counts = {"memory.current": "999", "memory.stat": "anon 949\ninactive_file 50\n",
+              "memory.events": "oom 2\noom_kill 2\n", "cpu.stat": "nr_periods 310\nnr_throttled 270\n"}  # fmt: skip
     cgroups(tree, **counts)
     found = values(probe.measure())
     assert found["system.slice/shop.service/memory"] == pytest.approx(0.949), "old files are no need"
