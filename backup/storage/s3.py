@@ -245,7 +245,7 @@ class S3Storage:
             raise CutOff(message, content) if began else StorageError(message)
         if ranged and told_range is None:  # the server gave everything; take what was asked for
             content = content[offset:] if length is None else content[offset : offset + length]
-        elif ranged:
+        elif told_range is not None and ranged:
             self._require_range(key, told_range, len(content), offset, length)
         return content
 
