@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from config.checks import ActionSettings, Bound
@@ -68,7 +68,7 @@ def run_check(check: Check, previous: Before, clock: Callable[[], datetime]) -> 
         if took > check.timeout.total_seconds() + _GRACE_SECONDS:
             message = f"took {took:.1f} s, and may take {check.timeout.total_seconds():g} s"
             return _failed(check, previous, message, clock(), took)
-        return list(_judged(check, measurement, previous, clock(), took))
+        return list(_judged(check, _with_plain_names(measurement), previous, clock(), took))
     except NoData as reason:
         return [_result(check, "", Status.ABSENT, str(reason), clock(), time.perf_counter() - began)]
     except ProbeError as error:
@@ -84,6 +84,27 @@ def given_up(check: Check, previous: Before, now: datetime, running_seconds: flo
     """Results for a run that has not come back: UNKNOWN for each known entity, like a failed probe."""
     message = f"no answer after {running_seconds:.0f} s: the probe is stuck in the system and cannot be ended"
     return _failed(check, previous, message, now, running_seconds)
+
+
+def _with_plain_names(measured: Measurement) -> Measurement:
+    """Write out what no database, message or terminal can carry in the names of entities: a mount point or a file may be
+    called by any bytes.
+    """
+    names = {reading.entity for reading in measured.readings} | {*measured.missing, *measured.findings, *measured.notes}
+    plain = {name: _plain(name) for name in names if not name.isprintable()}
+    if not plain:
+        return measured
+    return replace(
+        measured,
+        readings=[replace(one, entity=plain.get(one.entity, one.entity)) for one in measured.readings],
+        missing=[plain.get(entity, entity) for entity in measured.missing],
+        findings={plain.get(entity, entity): finding for entity, finding in measured.findings.items()},
+        notes={plain.get(entity, entity): note for entity, note in measured.notes.items()},
+    )
+
+
+def _plain(name: str) -> str:
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in name)
 
 
 def _judged(check: Check, measured: Measurement, previous: Before, at: datetime, took: float) -> Iterator[Result]:

@@ -7,7 +7,7 @@ Senders are known by a token; which tokens there are comes from the settings.
 import contextlib
 import hmac
 import json
-import math
+import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -138,7 +138,7 @@ def parse_push(body: bytes, now: datetime) -> Pushed:
     if not isinstance(posted.get("readings"), list):
         return Pushed(now, _readings([{"name": name, "value": value} for name, value in posted.items()]), Status.OK, "")
     status = posted.get("status", "ok")
-    if status not in _STATUSES:
+    if not isinstance(status, str) or status not in _STATUSES:
         raise Unreadable(f"status must be one of {', '.join(_STATUSES)}")
     message = posted.get("message", "")
     if not isinstance(message, str):
@@ -153,17 +153,18 @@ def _readings(rows: list[Any]) -> tuple[Reading, ...]:
 
 
 def _reading(row: Any) -> Reading:
-    if not isinstance(row, dict) or not isinstance(row.get("name"), str) or not 0 < len(row["name"]) <= 100:
-        raise Unreadable("each reading must be an object with a name of at most 100 characters")
+    name = row.get("name") if isinstance(row, dict) else None
+    if not isinstance(name, str) or not 0 < len(name) <= 100 or not name.isprintable():
+        raise Unreadable("each reading must be an object with a name of at most 100 printable characters")
     value = row.get("value")
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
-        raise Unreadable(f"the value of {row['name']} must be a number")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
+        raise Unreadable(f"the value of {name} must be a number")
     unit, entity = row.get("unit", "number"), row.get("entity", "")
-    if unit not in UNITS:
-        raise Unreadable(f"the unit of {row['name']} must be one of {', '.join(sorted(UNITS))}")
+    if not isinstance(unit, str) or unit not in UNITS:
+        raise Unreadable(f"the unit of {name} must be one of {', '.join(sorted(UNITS))}")
     if not isinstance(entity, str) or len(entity) > 200:
-        raise Unreadable(f"the entity of {row['name']} must be text of at most 200 characters")
-    return Reading(row["name"], float(value), unit, entity)
+        raise Unreadable(f"the entity of {name} must be text of at most 200 characters")
+    return Reading(name, float(value), unit, entity)
 
 
 def _after(before: Heartbeat, kind: str, log: str, now: datetime) -> Heartbeat:

@@ -11,6 +11,7 @@ from typing import Literal
 import psutil
 
 from config.units import format_size
+from monitor.wording import one_line
 
 Resource = Literal["cpu", "memory", "io"]
 
@@ -71,4 +72,4 @@ def _largest(rows: list[tuple[float, psutil.Process]], count: int) -> list[tuple
 
 
 def _line(process: psutil.Process, value: str) -> str:
-    return f"{process.info['name'] or 'unnamed'} ({process.pid}): {value}"
+    return f"{one_line(process.info['name'] or 'unnamed')} ({process.pid}): {value}"

@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -181,3 +182,13 @@ def test_a_run_that_never_came_back_is_unknown_for_every_known_entity() -> None:
         ("sda", Status.UNKNOWN), ("sdb", Status.UNKNOWN),
     ]  # fmt: skip
     assert "15 s" in results[0].message
+
+
+def test_a_name_of_any_bytes_is_written_out_so_that_it_can_be_recorded_and_printed() -> None:
+    strange = "/media/\udcff\x1b[2J\n盘"
+    full = replace(disk(0.9, strange), notes={strange: "ext4"}, missing=["\udc80"])
+    first, second = run(Scripted(full, full), runs=2)
+    assert (first.entity, first.status) == ("\\udc80", Status.CRITICAL)
+    assert (second.entity, second.status) == ("/media/\\udcff\\x1b[2J\\n盘", Status.WARNING)
+    assert {reading.entity for reading in second.readings} == {second.entity}
+    assert second.message.encode() and "ext4" in second.message

@@ -186,7 +186,8 @@ def test_a_sender_may_give_units_entities_and_its_own_verdict(tmp_path: Path) ->
         b"", b"\xff", b"[1]", b"[" * 100_000, {"a": "x"}, {"a": True}, b'{"a": NaN}', b'{"a": 1e999}', {"": 1},
         {"readings": [1]}, {"readings": [{"name": "a"}]}, {"readings": [{"name": "a", "value": 1, "unit": "miles"}]},
         {"readings": [{"name": "a", "value": 1, "entity": 3}]}, {"readings": [], "status": "fine"},
-        {"readings": [], "message": 3}, {f"r{n}": 1 for n in range(501)}, {"x" * 101: 1},
+        {"readings": [], "message": 3}, {f"r{n}": 1 for n in range(501)}, {"x" * 101: 1}, {"a": 10**400},
+        {"readings": [], "status": []}, {"readings": [{"name": "a", "value": 1, "unit": {}}]}, {"\ud800": 1},
     ],
 )  # fmt: skip
 def test_what_is_no_reading_is_refused_whole(tmp_path: Path, body: Any) -> None:
