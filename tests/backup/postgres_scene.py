@@ -3,6 +3,7 @@
 import contextlib
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ class Office:
         return Settings(type="postgres", dsn=self.server.dsn, method=method, **more)  # type: ignore[arg-type]
 
     def save(self, repository: Repository, method: str = "physical", **more: object) -> BackupReport:
-        source = PostgresSource(JOB, now, self.settings(method, **more))
+        # whoever is busy hands in statistics within a second; waiting for the idle takes ten more
+        source = PostgresSource(JOB, now, self.settings(method, **more), lambda _: time.sleep(1.5))
         return backup(repository, source, job=JOB, host="erp-1", clock=now, full=True)
 
     def bench(self, *options: str) -> None:

@@ -350,8 +350,9 @@ def test_the_socket_lies_where_the_settings_say(place: Place) -> None:
 
 
 def test_restore_until_makes_a_data_directory_that_starts(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("backup.sources.postgres.STATISTICS_SECONDS", 1.5)
     with private_folder("office") as folder, private_folder("copies") as scratch, tempfile.TemporaryDirectory(
         prefix="kw-"
     ) as keeps, postgres(folder, {"wal_level": "replica"}) as server:  # fmt: skip
