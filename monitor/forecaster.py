@@ -8,7 +8,7 @@ restart the same is found again. Judges nothing but forecasts, and never makes a
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from config.checks.forecast import ForecastSettings
 from monitor.forecast import Forecast, forecast, needed, point_spacing
@@ -17,6 +17,9 @@ from monitor.result import Result, Status
 from monitor.store import MonitorStoreError
 
 log = logging.getLogger(__name__)
+
+_KEEP = timedelta(days=2)
+"""Longer than any points are apart: what was not looked at for so long is of an entity that is gone."""
 
 Rules = Mapping[str, Sequence[ForecastSettings]]
 """By check."""
@@ -37,6 +40,7 @@ class Forecaster:
         self._history = history
         self._rules: dict[str, tuple[ForecastSettings, ...]] = {}
         self._looks: dict[tuple[str, str, int], _Look] = {}
+        self._swept_at: datetime | None = None
         self.configure(rules)
 
     def configure(self, rules: Rules) -> None:
@@ -47,6 +51,9 @@ class Forecaster:
 
     def applied(self, results: Iterable[Result], now: datetime) -> list[Result]:
         """Return the results, with the status and the words of the worst forecast where that is worse."""
+        if self._swept_at is None or abs(now - self._swept_at) >= _KEEP:
+            self._looks = {key: look for key, look in self._looks.items() if abs(now - look.at) < _KEEP}
+            self._swept_at = now
         return [self._applied(result, now) if result.check in self._rules else result for result in results]
 
     def outlook(self, check: str, entity: str) -> str | None:

@@ -21,6 +21,8 @@ from monitor.store import MonitorStore, MonitorStoreError
 
 _TREND_SAMPLES = 120
 _PRUNE_EVERY = timedelta(minutes=10)
+_IDLE = timedelta(days=2)
+"""A series without readings for longer leaves memory: entities come and go, and the file still knows them."""
 _CUT_SHARE = 0.1
 """How much of the time span goes when the file is too big."""
 _LEAST_KEPT_MS = (HOUR_MS, 24 * HOUR_MS, 0)
@@ -120,6 +122,7 @@ class History:
             self._rolled.clear()
         if self._pruned_at is None or abs(now - self._pruned_at) >= _PRUNE_EVERY:
             self._prune(now)
+            self._let_go(_to_ms(now - _IDLE))
             self._pruned_at = now
         return written
 
@@ -253,6 +256,13 @@ class History:
                 " AND NOT EXISTS (SELECT 1 FROM rollups WHERE series = series.id)"
             )
             self._series.clear()
+
+    def _let_go(self, horizon_ms: int) -> None:
+        """Forget in memory the series without a reading since then."""
+        for key in [key for key, (_, gathered) in self._accumulators.items() if gathered.last_ms < horizon_ms]:
+            del self._accumulators[key]
+        for gone in self._recent.keys() - {(check, entity) for check, entity, _ in self._accumulators}:
+            del self._recent[gone]
 
     def _cut(self, connection: sqlite3.Connection, ids: list[int], horizons: list[int], now_ms: int) -> None:
         """Move the horizon of the finest samples of which there is enough left."""

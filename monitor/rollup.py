@@ -57,18 +57,21 @@ def _sum(at_ms: int, parts: Sequence[Rollup]) -> Rollup:
 class Accumulator:
     """Gathers one series' readings as they come, and gives away each stretch as it ends. One thread at a time."""
 
-    __slots__ = ("_from", "_starts", "_values")
+    __slots__ = ("_from", "_starts", "_values", "last_ms")
 
     def __init__(self, at_ms: int) -> None:
         """``at_ms``: when the first reading was."""
         self._values: array[float] = array("d")
         self._from = [0, 0]
         self._starts = [at_ms - at_ms % span for span in SPANS_MS]
+        self.last_ms = at_ms
+        """When the latest reading was."""
 
     def add(self, at_ms: int, value: float) -> list[tuple[int, Rollup]]:
         """Take a reading; return what ended before it, with its span in milliseconds."""
         ended = self.end(at_ms)
         self._values.append(value)
+        self.last_ms = at_ms
         return ended
 
     def end(self, now_ms: int) -> list[tuple[int, Rollup]]:

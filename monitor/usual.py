@@ -68,7 +68,7 @@ def same_hours(now: datetime, zone: tzinfo) -> list[datetime]:
 
 
 class UsualRanges:
-    """Remembers for an hour what is usual. One thread at a time."""
+    """Remembers for an hour what is usual, of the series last asked about. One thread at a time."""
 
     def __init__(self, history: History, zone: tzinfo, most_a_call: int = 200) -> None:
         """``most_a_call``: how many series one ``refresh`` looks up, so that ten thousand hold nobody up."""
@@ -77,6 +77,9 @@ class UsualRanges:
 
     def refresh(self, series: Sequence[tuple[str, str, str]], now: datetime) -> None:
         """Look up some of what is not known for this hour. ``series``: check, entity, reading."""
+        if len(self._known) > len(series):
+            for gone in self._known.keys() - {(check, entity) for check, entity, _ in series}:
+                del self._known[gone]
         hours: list[datetime] | None = None
         left = self._most
         for check, entity, reading in series:

@@ -171,3 +171,14 @@ def test_rules_that_change_begin_anew(history) -> None:
     forecaster.configure({"disk": [DISK.model_copy(update={"critical": None})]})
     assert forecaster.outlook("disk", "") is None
     assert forecaster.applied([disk(now, 0.92)], now)[0].status is WARNING
+
+
+def test_the_forecast_of_an_entity_that_is_gone_is_forgotten(tmp_path) -> None:
+    store = MonitorStore(tmp_path / "monitor.db")
+    forecaster = Forecaster(History(store), {"disk": [DISK]})
+    for at, entity in ((START, "/media/stick"), (START + 49 * HOUR, "/")):
+        reading = Reading("used", 0.5, "ratio", entity)
+        forecaster.applied([Result("disk", entity, OK, "", at, 0.0, (reading,))], at)
+    forecaster.applied([], START + 98 * HOUR)
+    assert {entity for _, entity, _ in forecaster._looks} == set()
+    store.close()

@@ -192,6 +192,21 @@ def test_the_same_hour_of_other_weeks_is_found(store) -> None:
     assert history.at_hours("disk", "", "used", hours) == pytest.approx([0.45] * 4)
 
 
+def test_an_entity_that_is_gone_leaves_memory_and_one_that_comes_back_finds_its_past(store) -> None:
+    history = History(store, keep=30 * 24 * HOUR)
+    now = fill(history, 3)
+    history.flush(now)
+    now = fill(history, 3, check="cpu", start=now + 49 * HOUR)
+    history.flush(now)
+    assert history.trend("disk", "") == ()
+    assert len(history._accumulators) == len(history._recent) == 1
+    now = fill(history, 1, start=now)
+    assert history.trend("disk", "") == pytest.approx((0.0, 0.1, 0.2, 0.0))
+    history.flush(now + HOUR)
+    hours = history.rollups("disk", "", "used", START, now, HOUR)
+    assert [hour.count for hour in hours] == [3, 1]
+
+
 def test_ten_thousand_checks_cost_one_transaction_a_second(store) -> None:
     history = History(store)
     results = [

@@ -52,6 +52,8 @@ def test_the_page_hears_what_is_usual_for_a_series_with_a_past(tmp_path) -> None
     assert ranges.of("other", "") is None
     ranges.refresh(series, now)
     assert ("other", "") in ranges._known, "a few at a time"
+    ranges.refresh(series[:1], now)
+    assert list(ranges._known) == [("cpu", "")], "what is gone is forgotten"
     store.close()
 
 
