@@ -87,10 +87,10 @@ def given_up(check: Check, previous: Before, now: datetime, running_seconds: flo
 
 
 def _with_plain_names(measured: Measurement) -> Measurement:
-    """Write out what no database, message or terminal can carry in the names of entities: a mount point or a file may be
-    called by any bytes.
+    """Write out what no database, message or terminal can carry in the names of entities: a mount point or a file may
+    be called by any bytes.
     """
-    names = {reading.entity for reading in measured.readings} | {*measured.missing, *measured.findings, *measured.notes}
+    names = {one.entity for one in measured.readings} | {*measured.missing, *measured.findings, *measured.notes}
     plain = {name: _plain(name) for name in names if not name.isprintable()}
     if not plain:
         return measured

@@ -12,7 +12,8 @@ from monitor.top_processes import top_processes
 def busy():
     """A child that computes, and another of a strange name that holds 300 MiB."""
     burn = "print(flush=True)\nwhile True: pass"
-    hold = "held = b'x' * (300 << 20)\nopen('/proc/self/comm', 'wb').write(b'\\xff\\x1b[2J')\nprint(flush=True)\nimport time; time.sleep(60)"
+    hold = "held = b'x' * (300 << 20)\n"
+    hold += "open('/proc/self/comm', 'wb').write(b'\\xff\\x1b[2J')\nprint(flush=True)\nimport time; time.sleep(60)"
     children = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) for code in (burn, hold)]
     for child in children:
         child.stdout.readline()
