@@ -34,6 +34,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "backup/crew.py": "workers that hash, compress and seal: the interpreter lock caps threads at one core",
     "backup/drills/assertions.py": "an operator's command judges what a drill restored",
     "backup/drills/bringing_up.py": "asks the kernel whether a command may be cut off from the network",
+    "backup/storage/counting.py": "starts none: its counters lie in memory that forked workers share",
     "backup/sources/streams.py": "dumps and base backups are the output of the database's own programs",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",

@@ -9,7 +9,7 @@ import pytest
 from backup.errors import SourceError
 from backup.sources.base import Enter, Files, Leaf
 from backup.sources.files import FilesSource, open_path
-from config.jobs import FilesSource as FilesSettings
+from config.sources import FilesSource as FilesSettings
 
 SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55\n"
 

@@ -3,6 +3,7 @@
 Only the edges are invented: `apt-get`, `id` and a Python that lacks something, on a PATH of their own.
 """
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,14 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVERS = (
-    "initdb", "mariadbd", "redis-server", "memcached", "rabbitmq-server", "nats-server", "mosquitto", "unbound", "sshd",
-    "ping", "systemd-journal-remote", "snmpd", "dummy-ups",
-)  # fmt: skip
-TOOLS = (
-    "restic", "promtool", "prometheus-alertmanager", "prometheus-node-exporter", "systemd-analyze", "chromium", "btrfs",
-    *SERVERS,
-)  # fmt: skip
+SCRIPT = ROOT / "tests/install_tools.sh"
+TOOLS = re.findall(r"^([a-z0-9-]+):[a-z0-9-]+:", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE)
 MISSING = {
     "prometheus": "promtool", "chromium": "chromium", "btrfs-progs": "btrfs", "mariadb-server": "mariadbd",
     "openssh-server": "sshd", "nut-server": "dummy-ups",
@@ -87,8 +82,13 @@ def test_nothing_is_installed_when_all_tools_are_there(machine: Path) -> None:
     for tool in TOOLS:
         program(machine, tool)
     program(machine, "apt-get", APT)
-    assert run(machine, ROOT / "tests/install_tools.sh") == (0, "")
+    assert run(machine, SCRIPT) == (0, "")
     assert not (machine / "log").exists()
+
+
+def test_every_tool_of_the_table_is_known() -> None:
+    assert {"restic", "chromium", "initdb"} < {*TOOLS}
+    assert TOOLS[0] == "restic"
 
 
 def test_an_ordinary_user_gets_the_one_line_to_run(machine: Path) -> None:
@@ -96,7 +96,7 @@ def test_an_ordinary_user_gets_the_one_line_to_run(machine: Path) -> None:
         program(machine, tool)
     program(machine, "apt-get", APT)
     program(machine, "id", "echo 1000")
-    code, output = run(machine, ROOT / "tests/install_tools.sh")
+    code, output = run(machine, SCRIPT)
     assert code == 1
     assert output.splitlines()[-1] == "run: sudo apt-get install --no-install-recommends restic"
     assert not (machine / "log").exists()
@@ -109,7 +109,7 @@ def test_root_gets_exactly_what_is_missing_and_no_service_is_started(machine: Pa
     program(machine, "apt-get", f'echo "$@ policy: $({policy}; echo $?)" >> "{{log}}"')
     program(machine, "id", "echo 0")
     program(machine, "systemctl", 'echo systemctl "$@" >> "{log}"')
-    code, output = run(machine, ROOT / "tests/install_tools.sh", POLICY_RC_D=policy)
+    code, output = run(machine, SCRIPT, POLICY_RC_D=policy)
     assert code == 0, output
     assert log(machine).splitlines() == [
         "update -qq policy: 101",
@@ -126,7 +126,7 @@ def test_an_operators_own_policy_is_left_alone(machine: Path) -> None:
     policy = program(machine, "policy-rc.d", "exit 7")
     program(machine, "apt-get", APT)
     program(machine, "id", "echo 0")
-    assert run(machine, ROOT / "tests/install_tools.sh", POLICY_RC_D=policy)[0] == 0
+    assert run(machine, SCRIPT, POLICY_RC_D=policy)[0] == 0
     assert policy.exists()
 
 
