@@ -96,12 +96,15 @@ def episodes(log: Iterable[AlertLogEntry], taken: Sequence[Taken] = ()) -> list[
         elif entry.change is Change.RESOLVED:
             last = replace(open_now.spans[-1], ended_at=entry.at)
             done.append(replace(standing.pop(entry.alert_id), spans=(*open_now.spans[:-1], last)))
-    return sorted((_with_taken(one, taken) for one in (*done, *standing.values())), key=lambda one: one.fired_at)
+    by_alert: dict[str, list[Taken]] = {}
+    for one in taken:
+        by_alert.setdefault(one.alert_id, []).append(one)
+    found = (_with_taken(one, by_alert.get(one.alert_id, ())) for one in (*done, *standing.values()))
+    return sorted(found, key=lambda one: one.fired_at)
 
 
 def _with_taken(episode: Episode, taken: Sequence[Taken]) -> Episode:
     for one in taken:
-        in_time = one.at >= episode.fired_at and (episode.resolved_at is None or one.at <= episode.resolved_at)
-        if one.alert_id == episode.alert_id and in_time:
+        if one.at >= episode.fired_at and (episode.resolved_at is None or one.at <= episode.resolved_at):
             return replace(episode, acknowledged_at=one.at, acknowledged_by=one.by)
     return episode

@@ -9,17 +9,52 @@ from pathlib import Path
 
 import pytest
 
-from monitor.alerting import advance
+from monitor.actions import action_log
+from monitor.alerting import Change, Policy, advance
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
+from monitor.history import History
 from monitor.matching import Matcher
+from monitor.outbox import Outbox
 from monitor.reserve import RESERVE_BYTES, Reserve
-from monitor.result import Status
+from monitor.result import Reading, Result, Status
+from monitor.schema import MIGRATIONS
 from monitor.store import Changes, MonitorStore, NoSuchAlert
 
 OK, WARNING, CRITICAL, UNKNOWN, ABSENT = Status
 START = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 ROOT = Path(__file__).resolve().parents[2]
+POLICY = Policy("root disk", "root disk", 10 * SECOND)
+FIRST_VERSION = """
+    INSERT INTO alerts VALUES (
+        '4af22bda22', 'root disk', 'root disk', '/', 'firing', 2, '2024-05-01T11:59:00.000000Z', '/ is 97 % full',
+        '2024-05-01T12:00:01.000000Z', '2024-05-01T11:59:30.000000Z', '{"site": "hq"}', '2024-05-01T11:59:00.000000Z',
+        9, '2024-05-01T11:59:30.000000Z', 3, NULL, NULL, '2024-05-01T11:59:00.000000Z', NULL, '', '["dd (71): 3 GiB"]'
+    );
+    INSERT INTO alert_log VALUES (
+        1, '2024-05-01T11:59:00.000000Z', '4af22bda22', 'root disk', 'root disk', '/', 'fired', 'firing', 1, 'full'
+    );
+    INSERT INTO check_state VALUES ('root disk', '/', 2);
+    INSERT INTO silences VALUES
+        (1, '["check=cpu"]', 'ann', 'x', '2024-05-01T11:00:00.000000Z', '2024-05-01T14:00:00.000000Z');
+    INSERT INTO acknowledgements VALUES
+        (1, '4af22bda22', 2, 'ann', 'mine', '2024-05-01T11:59:40.000000Z', NULL, NULL, NULL);
+    INSERT INTO told VALUES ('4af22bda22', 'ops', 1, 1, '2024-05-01T11:59:10.000000Z', 'root disk /');
+    INSERT INTO channels VALUES ('ops', '2024-05-01T11:59:10.000000Z', 3, 1);
+    INSERT INTO outbox VALUES (
+        1, 'ops', 'k1', '{"title": "[CRITICAL] erp-1: root disk /", "body": "b", "severity": 2, "items":
+        [["4af22bda22", "firing", 2, "root disk /", "2024-05-01T11:59:30.000000Z"]]}', '2024-05-01T11:59:30.000000Z',
+        1, '2024-05-01T11:59:50.000000Z', NULL, NULL, NULL, 'no answer'
+    );
+    INSERT INTO actions VALUES (
+        1, '4af22bda22', 'root disk', '/', 'clean', 1, 3600, '2024-05-01T11:59:30.000000Z', NULL, NULL, 'requested',
+        NULL, ''
+    );
+    INSERT INTO series VALUES (1, 'root disk', '/', 'used', 'ratio');
+    INSERT INTO samples VALUES (1, 1714564801000, 0.97);
+    PRAGMA user_version = 1;
+"""
+"""What a daemon of the first version left behind."""
 
 
 @pytest.fixture
@@ -156,6 +191,41 @@ def test_the_command_line_leaves_a_damaged_file_where_it_is(tmp_path) -> None:
         MonitorStore(path)
     assert "recover" in caught.value.hint
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_of_the_first_version_is_taken_over_with_all_that_it_holds(tmp_path) -> None:
+    path = tmp_path / "monitor.db"
+    with sqlite3.connect(path) as connection:
+        connection.executescript(MIGRATIONS[0])
+        connection.executescript(FIRST_VERSION)
+    connection.close()
+    store = MonitorStore(path, set_aside_corrupt=True)
+    [alert] = store.alerts()
+    assert (alert.title, alert.severity, alert.is_firing) == ("root disk / /", CRITICAL, True)
+    assert (alert.warning.samples, alert.warning.misses, alert.evidence) == (9, 0, ("dd (71): 3 GiB",))
+    assert (alert.flapping, alert.value, alert.clear_samples) == (False, None, 0)
+    assert store.statuses() == {("root disk", "/"): CRITICAL}
+    assert [entry.change for entry in store.log("4af22bda22")] == [Change.FIRED]
+    assert [str(silence) for silence in store.silences(START)] == ["check=cpu"]
+    assert store.acknowledgements()["4af22bda22"].covers(alert, START + HOUR)
+    ledger = Outbox(store.database).ledger()
+    assert ledger.told["ops"]["4af22bda22"].severity is WARNING
+    assert ledger.channels["ops"].sent == 3
+    [parcel] = Outbox(store.database).due(START + HOUR)
+    assert (parcel.message.title, parcel.message.items[0].mark) == ("[CRITICAL] erp-1: root disk /", "")
+    assert Outbox(store.database).claim(parcel, START + HOUR, START + 2 * HOUR)
+    history = History(store)
+    [sample] = history.samples("root disk", "/", "used", START, START + HOUR)
+    assert sample == (START + SECOND, 0.97)
+    history.add([Result("root disk", "/", OK, "", START + HOUR, 0.0, (Reading("used", 0.5, "ratio", "/"),))])
+    history.flush(START + HOUR)
+    assert history.trend("root disk", "/") == (0.97, 0.5)
+    assert [entry.command for entry in action_log(store)] == ["clean"]
+    record(store, advance(alert, Result("root disk", "/", OK, "", START + HOUR, 0.0), POLICY, START + HOUR)[0])
+    store.close()
+    again = MonitorStore(path)
+    assert not again.alerts()[0].is_firing
+    again.close()
 
 
 def test_a_file_of_a_newer_version_is_refused_and_left_alone(tmp_path) -> None:
