@@ -36,7 +36,7 @@ _STARTS = 3
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-class _StartedOverTooOften(Exception):  # noqa: N818 - no error: another way is gone
+class StartedOverTooOften(Exception):  # noqa: N818 - no error: another way is gone
     """Others write so often that steps never reach the end."""
 
 
@@ -45,7 +45,7 @@ class _Held(Exception):  # noqa: N818
 
 
 @dataclass(slots=True)
-class _Watch:
+class Watch:
     """Looks on while a database is copied: the interface itself would try for ever."""
 
     busy_seconds: float
@@ -63,7 +63,7 @@ class _Watch:
         self.starts -= remaining > self._remaining
         self._remaining = remaining
         if not self.starts:
-            raise _StartedOverTooOften
+            raise StartedOverTooOften
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class SqliteSource(StreamSource):
         with closing(sqlite3.connect(uri, uri=True, timeout=_WAIT_SECONDS, isolation_level=None)) as live:
             try:
                 if live.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                    with suppress(_StartedOverTooOften):
+                    with suppress(StartedOverTooOften):
                         return self._copy_in(_STEP_PAGES, live, copy)
                     copy.unlink()
                 return self._copy_in(-1, live, copy)
@@ -134,7 +134,7 @@ class SqliteSource(StreamSource):
         taken_at = self.clock()
         with closing(sqlite3.connect(copy, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous = OFF")  # whatever happens to this machine, the copy is not for later
-            live.backup(target, pages=pages, progress=_Watch(self.busy_seconds), sleep=_PAUSE_SECONDS)
+            live.backup(target, pages=pages, progress=Watch(self.busy_seconds), sleep=_PAUSE_SECONDS)
         return taken_at
 
     def _require_newest(self, counted: Manifest) -> None:

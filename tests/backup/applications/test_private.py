@@ -71,7 +71,10 @@ def test_a_program_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("script", "seconds", "why"),
-    [("echo broken; exit 1", 20, "sh ended with status 1: broken"), ("exec sleep 60", 0.1, r"not answer within 0\.1 s")],
+    [
+        ("echo broken; exit 1", 20, "sh ended with status 1: broken"),
+        ("exec sleep 60", 0.1, r"did not answer within 0\.1 s"),
+    ],
 )
 def test_a_server_that_never_answers_is_told(tmp_path: Path, script: str, seconds: float, why: str) -> None:
     with (
