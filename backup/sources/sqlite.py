@@ -54,6 +54,7 @@ class Watch:
     _held_since: float | None = None
 
     def __call__(self, status: int, remaining: int, _total: int) -> None:
+        """Judge one step. Raises StartedOverTooOften, or that somebody kept the file to themselves for too long."""
         if status in _BUSY:
             self._held_since = self._held_since or time.monotonic()
             if time.monotonic() - self._held_since > self.busy_seconds:
