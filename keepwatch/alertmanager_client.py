@@ -8,6 +8,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -88,9 +89,9 @@ class AlertmanagerClient:
             with error:
                 said = error.read(300).decode("utf-8", "replace").strip()
             raise AlertmanagerError(f"asking Alertmanager at {self.name}: it answers {error.code} {said}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise AlertmanagerError(f"asking Alertmanager at {self.name}: {reason}") from None
+            raise AlertmanagerError(f"asking Alertmanager at {self.name}: {reason or type(error).__name__}") from None
         try:
             return json.loads(content) if content.strip() else None
         except ValueError:

@@ -4,12 +4,13 @@ Two nets, since either alone has holes: every secret value that is configured, w
 patterns of passwords, tokens and keys in any text. What is replaced becomes ``[secret]``.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from pydantic import BaseModel, SecretStr
 
@@ -87,9 +88,12 @@ def _secrets_in(value: Any, environ: Mapping[str, str]) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Give a secret as it may turn up: whole, and, of a URL, each part that can be one."""
-    yield secret
-    yield secret.strip()
+    """Give a secret as it may turn up: whole, as JSON and URLs write it, and, of a URL, each part that can be one."""
+    for written in (secret, secret.strip()):
+        yield written
+        yield json.dumps(written, ensure_ascii=False)[1:-1]
+        yield json.dumps(written)[1:-1]
+        yield quote(written, safe="")
     if "://" not in secret:
         return
     try:

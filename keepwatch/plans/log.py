@@ -11,6 +11,7 @@ from dataclasses import asdict
 from datetime import date, datetime
 from pathlib import Path
 
+from backup.errors import BackupError
 from backup.journal import Journal
 from config.plan_files import Plan, Step
 from keepwatch.errors import KeepwatchError
@@ -120,4 +121,6 @@ class PlanLog:
             status = os.stat(self.journal.path)
         except FileNotFoundError:
             return 0, 0
+        except OSError as error:
+            raise BackupError(f"could not read the log of plans {self.journal.path}: {error.strerror}") from error
         return status.st_mtime_ns, status.st_size

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from backup.errors import BackupError
 from backup.journal import JournalLine
 
 
@@ -183,17 +184,26 @@ Records = Mapping[str, PlanRecord]
 
 
 def fold(lines: Iterable[JournalLine]) -> dict[str, PlanRecord]:
-    """Return the record of each plan that the log speaks of. Lines of kinds that are not known are passed over."""
+    """Return the record of each plan that the log speaks of. Lines of kinds that are not known are passed over.
+
+    Raises BackupError for a line that lacks what its kind has: somebody has edited it.
+    """
     found: dict[str, PlanRecord] = {}
     opened = 0
     for line in lines:
         record: Mapping[str, Any] = line.record
-        apply = _EVENTS.get(str(record.get("event")))
-        if apply is None:
-            continue
-        at = datetime.datetime.fromisoformat(line.at)
-        plan = str(record["plan"])
-        after = apply(found.get(plan, NOTHING), record, at)
+        try:
+            apply = _EVENTS.get(str(record.get("event")))
+            if apply is None:
+                continue
+            at = datetime.datetime.fromisoformat(line.at)
+            plan = str(record["plan"])
+            after = apply(found.get(plan, NOTHING), record, at)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise BackupError(
+                f"could not read line {line.line} of the log of plans: {type(error).__name__}: {error}",
+                hint="`keepwatch diagnose` says whether the line was changed; bring the file back from a backup",
+            ) from error
         if record["event"] == "exercised":
             exercise = replace(after.exercises[-1], line=line.line)
             improvements = tuple(

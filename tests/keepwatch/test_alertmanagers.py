@@ -1,6 +1,8 @@
 """Alertmanager as a route: Debian's own is told, hears of ends, shares silences, and is replaced while it is away."""
 
 import contextlib
+import socket
+import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -334,3 +336,19 @@ def test_a_user_and_password_are_sent_and_never_shown(tmp_path: Path) -> None:
 def test_what_is_no_alertmanager_is_said_to_be_none(webhook: Webhook) -> None:
     with pytest.raises(AlertmanagerError, match="501"):
         AlertmanagerClient(webhook.url).silences()
+
+
+def test_what_does_not_speak_http_is_an_answer_that_cannot_be_used() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"220 mail.example.com ESMTP\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(AlertmanagerError, match="220 mail"):
+            AlertmanagerClient(f"http://127.0.0.1:{listener.getsockname()[1]}").silences()
+        thread.join(10)

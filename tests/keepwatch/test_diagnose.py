@@ -12,6 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -312,3 +313,11 @@ def test_the_parts_of_a_secret_address_are_secrets_and_short_words_are_not() -> 
     scrub = Scrubber(["slack://T0KENtoken/B0000000/xyz%20xyzxyz?to=ops@example.com&key=abcdef99", "at"])
     assert scrub("B0000000 and xyz xyzxyz and abcdef99 and t0kentoken") == f"{MARK} and {MARK} and {MARK} and {MARK}"
     assert scrub("look at that") == "look at that"
+
+
+def test_a_secret_is_found_as_json_and_urls_write_it() -> None:
+    secret = 'p"ss\\w/rd 盘'
+    scrub = Scrubber([secret])
+    for written in (json.dumps(secret), json.dumps(secret, ensure_ascii=False)):
+        assert scrub(written) == f'"{MARK}"'
+    assert scrub(f"https://x/?to={quote(secret, safe='')}&a=b") == f"https://x/?to={MARK}&a=b"

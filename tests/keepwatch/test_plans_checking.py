@@ -159,6 +159,15 @@ def test_a_log_that_cannot_be_read_is_a_problem_of_the_daemon(office: Planned) -
     assert "could not read" in (shelf.problem or "")
 
 
+def test_a_line_of_the_log_that_somebody_edited_is_a_problem_and_stops_nothing(office: Planned) -> None:
+    log = Journal(office.state.plan_log)
+    for record in ({"event": "a kind of later"}, {"event": "reviewed", "plan": "fire", "by": "Anna"}):
+        log.append(record, now=office.now)
+    shelf = Shelf(office.settings, office.state.plan_log)
+    assert shelf.results(office.now)
+    assert "could not read line 3 of the log of plans: KeyError" in (shelf.problem or "")
+
+
 def test_the_metrics_tell_when_the_review_is_due(office: Planned) -> None:
     shelf = Shelf(office.settings, office.state.plan_log)
     viewer = Viewer(office.settings, office.now, office.clock)
