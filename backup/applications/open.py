@@ -4,6 +4,7 @@ from backup.applications.base import Application
 from backup.applications.redis import RedisApplication
 from backup.applications.sqlite import SqliteApplication
 from backup.errors import RestoreError
+from backup.extras import needed_for
 from config import databases, postgres, sources
 
 
@@ -11,18 +12,12 @@ def open_applications(source: sources.SourceSettings, *, name: str) -> dict[str,
     """Return folder of the snapshot -> application for a job called ``name``; empty where there is none to run."""
     match source:
         case postgres.PostgresSource():
-            try:
-                from backup.applications.postgres import PostgresApplication  # its libraries are for who needs them
-            except ModuleNotFoundError as missing:
-                raise RestoreError(
-                    f"could not run PostgreSQL: the library {missing.name} is not installed",
-                    hint="pip install 'keepwatch[databases]'",
-                ) from None
-
+            with needed_for("PostgreSQL", RestoreError):
+                from backup.applications.postgres import PostgresApplication
             return {f"/{name}": PostgresApplication(name, source)}
         case databases.MariaDbSource():
-            from backup.applications.mariadb import MariaDbApplication
-
+            with needed_for("MariaDB", RestoreError):
+                from backup.applications.mariadb import MariaDbApplication
             return {f"/{name}": MariaDbApplication(name)}
         case databases.SqliteSource():
             return {f"/{name}": SqliteApplication()}

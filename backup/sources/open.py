@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backup.errors import SourceError
+from backup.extras import needed_for
 from backup.sources.base import Source
 from backup.sources.command import CommandSource
 from backup.sources.files import FilesSource
@@ -28,18 +29,12 @@ def open_source(
         case sources.CommandSource():
             return CommandSource.from_settings(source, name, clock)
         case postgres.PostgresSource():
-            try:
-                from backup.sources.postgres import PostgresSource  # its libraries are for those who have such a job
-            except ModuleNotFoundError as missing:
-                raise SourceError(
-                    f"could not reach PostgreSQL: the library {missing.name} is not installed",
-                    hint="pip install 'keepwatch[databases]'",
-                ) from None
-
+            with needed_for("PostgreSQL", SourceError):
+                from backup.sources.postgres import PostgresSource
             return PostgresSource(name, clock, source)
         case databases.MariaDbSource():
-            from backup.sources.mariadb import MariaDbSource
-
+            with needed_for("MariaDB", SourceError):
+                from backup.sources.mariadb import MariaDbSource
             return MariaDbSource(name, clock, source, workspace)
         case databases.SqliteSource():
             return SqliteSource.from_settings(source, name, clock, workspace)
