@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -89,10 +89,13 @@ def _refusal(request: Request) -> Response | None:
 
 async def _body(request: Request, limit: int) -> bytes:
     received = bytearray()
-    async for piece in request.stream():
-        received += piece
-        if len(received) > limit:
-            raise _TooLong(f"the body may have {limit} bytes")
+    try:
+        async for piece in request.stream():
+            received += piece
+            if len(received) > limit:
+                raise _TooLong(f"the body may have {limit} bytes")
+    except ClientDisconnect:
+        raise Unreadable("the body broke off") from None
     return bytes(received)
 
 

@@ -10,13 +10,17 @@ import ssl
 import threading
 import time
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keepwatch.errors import KeepwatchError
 
 _BACKLOG = 64
 _MAX_CONNECTIONS = 64
+_REQUEST_SECONDS = 20.0
+"""How long a client may take to say what it wants, body included. How long we take to answer is another matter."""
 _POLL_SECONDS = 0.005
 
 
@@ -33,7 +37,7 @@ class WebServer:
         self.host = host
         self.port: int = self._sockets[0].getsockname()[1]
         config = uvicorn.Config(
-            app, http="h11", ws="none", loop="asyncio", lifespan="off", log_config=None, log_level="warning",
+            app, http=_Conversation, ws="none", loop="asyncio", lifespan="off", log_config=None, log_level="warning",
             access_log=False, server_header=False, date_header=False, proxy_headers=False,
             limit_concurrency=_MAX_CONNECTIONS, timeout_graceful_shutdown=1, backlog=_BACKLOG,
         )  # fmt: skip
@@ -62,6 +66,37 @@ class WebServer:
             self._thread.join(timeout)
         for listener in self._sockets:
             listener.close()
+
+
+class _Conversation(H11Protocol):
+    """One connection. Whoever does not finish a request in time is hung up on: a few dozen that only hold the line
+    would else keep everybody out for ever.
+    """
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(_REQUEST_SECONDS, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a part of a request."""
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._be_patient()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody is there any more."""
+        self._be_patient()
+        super().connection_lost(exc)
+
+    def _be_patient(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
 
 class _Server(uvicorn.Server):

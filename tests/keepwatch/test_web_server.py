@@ -1,5 +1,6 @@
 """The web server: bound before anything starts, a thread of its own, gone when told."""
 
+import asyncio
 import http.client
 import signal
 import socket
@@ -190,3 +191,39 @@ def test_page_and_metrics_are_cheap_to_have() -> None:
     }
     assert modules & heavy == set()
     assert whole - bare < 40, f"{whole:.1f} MiB with page, metrics and server; {bare:.1f} MiB for Python with asyncio"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"],
+    ids=["silent", "half a line", "half the headers", "half a body"],
+)
+def test_a_client_that_does_not_finish_its_request_is_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    async def asks_for_the_body(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    monkeypatch.setattr("keepwatch.web.server._REQUEST_SECONDS", 0.1)
+    server = WebServer(asks_for_the_body, "127.0.0.1", 0)
+    server.start()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as client:
+        client.sendall(begun)
+        with suppress(ConnectionResetError):
+            assert client.recv(100) == b""
+    server.stop()
+
+
+def test_who_has_asked_may_wait_for_the_answer_and_ask_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.4)
+        await hello(scope, receive, send)
+
+    monkeypatch.setattr("keepwatch.web.server._REQUEST_SECONDS", 0.2)
+    server = WebServer(slow, "127.0.0.1", 0)
+    server.start()
+    with httpx.Client() as client:
+        first, second = client.get(server.url), client.get(server.url)
+    assert (first.text, second.text) == ("hello", "hello")
+    server.stop()
