@@ -62,9 +62,9 @@ class Scene:
 
     # ---- theirs
 
-    def pgbackrest(self, command: str, *more: str, data: Path | None = None) -> float:
+    def pgbackrest(self, command: str, *more: str, data: Path | None = None, repository: str = "pgbackrest") -> float:
         options: dict[str, object] = {
-            "stanza": "bench", "repo1-path": self.folder / "pgbackrest", "pg1-path": data or self.server.data,
+            "stanza": "bench", "repo1-path": self.folder / repository, "pg1-path": data or self.server.data,
             "lock-path": self.folder / "lock", "log-level-file": "off", "log-level-console": "warn",
         }  # fmt: skip
         server: dict[str, object] = {
@@ -243,11 +243,18 @@ def pushes(scene: Scene, source: Iterator[Path]) -> None:
         subprocess.run([*client, str(path)], cwd=ROOT, check=True)
         return time.perf_counter() - began
 
+    # the server itself archives into the other repository, where each segment would be found already
+    shutil.rmtree(scene.folder / "pushed", ignore_errors=True)
+    scene.pgbackrest("stanza-create", repository="pushed")
     with receiver(scene):
         for number in range(PUSHES + 1):
             path = next(source)
-            scene.pair("push" if number else "first push", lambda path=path: ours(path),  # type: ignore[misc]
-                       lambda path=path: scene.pgbackrest("archive-push", str(path)), first=bool(number % 2))  # type: ignore[misc]  # fmt: skip
+
+            def theirs(path: Path = path) -> float:
+                return scene.pgbackrest("archive-push", str(path), repository="pushed")
+
+            name = "push" if number else "first push"  # which opens the repository's lock
+            scene.pair(name, lambda path=path: ours(path), theirs, first=bool(number % 2))  # type: ignore[misc]
 
 
 def logical(scene: Scene, *, first: bool) -> None:
