@@ -1,5 +1,6 @@
 """Pings and pushed readings over HTTP: taken with a token, stored before they are answered, refused from strangers."""
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from pydantic import TypeAdapter
+from starlette.types import Message
 
 from config.checks import CheckSettings
 from keepwatch.web.access import Access
@@ -125,3 +127,20 @@ def test_pings_ask_for_their_token_where_the_page_asks_for_a_password(desk: Desk
 def test_the_page_itself_is_still_read_only(client: httpx.Client) -> None:
     assert client.get("/-/healthy").status_code == 200
     assert client.post("/-/healthy").status_code == 405
+
+
+def test_a_sender_that_breaks_off_is_no_bug_of_ours_and_nothing_is_kept(desk: Desk) -> None:
+    parts = iter([{"type": "http.request", "body": b"ab", "more_body": True}, {"type": "http.disconnect"}])
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return next(parts)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/ping/s3cret", "headers": [(b"host", b"localhost")],
+             "query_string": b"", "server": ("127.0.0.1", 80), "scheme": "http"}  # fmt: skip
+    asyncio.run(desk.app(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert desk.inbox.heartbeat("mail", NOW).succeeded_at is None
