@@ -9,6 +9,7 @@ import os
 import shlex
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -55,7 +56,14 @@ def judge(assertion: Assertion, running: Running, now: datetime) -> str:
 
 
 def misfit(assertion: Assertion, value: object, now: datetime) -> str:
-    """Say why a value is not what is asserted, empty when it is. A moment counts as the time since then."""
+    """Say why a value is not what is asserted, empty when it is. A moment counts as the time since then.
+
+    So does text that is a moment in ISO 8601, where a time span bounds it: SQLite keeps moments so. Without a zone it
+    is taken for UTC.
+    """
+    if isinstance(value, str) and any(isinstance(b, timedelta) for b in (assertion.min, assertion.max)):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)
     if isinstance(value, datetime):
         value = now - (value if value.tzinfo else value.replace(tzinfo=UTC))
     elif isinstance(value, date):

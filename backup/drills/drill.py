@@ -357,7 +357,7 @@ class _Drill:
             raise _Over
         one = {"files": "1 file", "things": "1 thing"}[things]
         if len(problems) == 1:
-            what = what.replace("are ", "is ", 1)
+            what = what.replace("are ", "is ", 1).replace("they were", "it was")
         count = one if len(problems) == 1 else f"{len(problems)} {things}"
         self._conclude(Verdict.FAILED, f"{count} {what}, first {first.path}: {first.reason}", hint)
         raise _Over

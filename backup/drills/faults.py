@@ -35,6 +35,12 @@ PLANTS = (
 )  # fmt: skip
 IN_PACKS = (FLIPPED_BIT, MISSING_PACK, SWAPPED_BLOB)
 IN_APPLICATION = (DROPPED_TABLE, FEWER_ROWS)
+PLACES = {
+    MISSING_WAL: "it belongs into --level point-in-time of a database whose log is archived",
+    DROPPED_TABLE: "it belongs into --level application of a database",
+    FEWER_ROWS: "it belongs into --level application of a database",
+}
+"""Where a fault belongs that the level `restore` has no place for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,12 +126,19 @@ class Planting:
         """Hear what the damage was done to."""
         if table and self._fault is not None:
             told = "is dropped" if self._fault == faults.DROPPED_TABLE else "has lost rows"
-            self._planted = Planted(self._fault, f"table {table} {told}", table)
+            self._planted = Planted(self._fault, f"{table} {told}", table)
 
     def judge(self, report: DrillReport) -> DrillReport:
         """Say in the report whether the fault was found: a drill has to fail by it, and to name it."""
         if self._fault is None:
             return report
+        if self._planted is None and report.verdict is Verdict.PASSED:
+            # Passed would be taken for found, and nothing has been shown.
+            return replace(
+                report, verdict=Verdict.INCONCLUSIVE, planted=self._fault,
+                message=f"the fault {self._fault} was not planted: level {report.level} of this job never comes to it",
+                hint=faults.PLACES.get(self._fault, "go further: --level restore"),
+            )  # fmt: skip
         if self._planted is None:
             return replace(report, planted=self._fault, plant_found=None)
         wanted = Verdict.INCONCLUSIVE if self._fault == faults.NO_SCRATCH else Verdict.FAILED

@@ -23,6 +23,8 @@ HOUR = timedelta(hours=1)
         (NOW - timedelta(minutes=59), {"max": HOUR}),
         (datetime(2026, 3, 1, 11, 30), {"max": HOUR}),  # noqa: DTZ001 - a column without a zone is taken for UTC
         (date(2026, 3, 1), {"max": timedelta(days=1)}),
+        ("2026-03-01 11:30:00", {"max": HOUR}),  # SQLite has no other moments
+        ("2026-03-01T12:30:00+01:00", {"max": HOUR, "min": timedelta(minutes=10)}),
         ("INV-7", {"equals": "INV-7"}),
         (True, {}),
         (3, {}),
@@ -42,6 +44,8 @@ def test_what_holds_is_silent(value: object, bounds: dict[str, Any]) -> None:
         (None, {"min": 1}, "gave nothing, which cannot be compared so"),
         ("many", {"min": 1}, "gave many, which cannot be compared so"),
         (float("nan"), {"min": 1}, "cannot be compared so"),
+        ("2026-03-01 09:30:00", {"max": HOUR}, "select it is at most 1h: gave 2h 30m"),
+        ("yesterday", {"max": HOUR}, "gave yesterday, which cannot be compared so"),
         (5, {"max": HOUR}, "gave 5, which cannot be compared so"),
         ("INV-8", {"equals": "INV-7"}, "select it is exactly INV-7: gave INV-8"),
         (None, {}, "select it: gave nothing"),

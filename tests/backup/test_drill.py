@@ -326,6 +326,13 @@ def test_a_planted_fault_that_is_not_found_is_told(office: Office, monkeypatch: 
     assert report.message.startswith("the planted fault WAS NOT FOUND")
 
 
+@pytest.mark.parametrize("fault", sorted({*IN_APPLICATION, MISSING_WAL}))
+def test_a_drill_that_never_comes_to_its_planted_fault_has_not_passed(office: Office, fault: str) -> None:
+    report = office.drill(plant=fault)
+    assert (report.verdict, report.plant_found) == (Verdict.INCONCLUSIVE, None)
+    assert (f"{fault} was not planted" in report.message, "--level" in report.hint) == (True, True)
+
+
 def test_a_drill_that_fails_for_another_reason_did_not_find_the_planted_fault(office: Office) -> None:
     for path in office.files(FileKind.SNAPSHOT):
         path.unlink()
