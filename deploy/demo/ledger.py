@@ -1,10 +1,5 @@
-"""The office's books: a SQLite ledger of invoices, and the archive of their documents.
+"""The office's books: a SQLite ledger of invoices, and the archive of their documents."""
 
-Also a command, for the backup job's `before` hook: ``ledger.py LEDGER COPY`` makes a consistent copy by SQLite's own
-backup interface. A plain copy of a file that is being written would be torn.
-"""
-
-import argparse
 import random
 import sqlite3
 from collections.abc import Iterator
@@ -90,15 +85,6 @@ class Books:
         count, synced, cents = sums
         return count, count - synced, cents or 0, datetime.fromtimestamp(last, UTC) if last else None
 
-    def copy_to(self, target: Path) -> None:
-        """Put a consistent copy of the ledger at ``target``; a half-written one is never seen there."""
-        target.parent.mkdir(parents=True, exist_ok=True)
-        fresh = target.with_suffix(".new")
-        fresh.unlink(missing_ok=True)
-        with closing(sqlite3.connect(self.ledger, timeout=10)) as live, closing(sqlite3.connect(fresh)) as copy:
-            live.backup(copy)
-        fresh.replace(target)
-
 
 def _document(number: str, at: datetime) -> tuple[str, int]:
     """The text of an invoice and its sum in cents."""
@@ -110,11 +96,3 @@ def _document(number: str, at: datetime) -> tuple[str, int]:
         lines.append(f'  <line n="{position}" cents="{cents}">{what}</line>')
     head = f'<invoice number="{number}" issued="{at:%Y-%m-%d}" cents="{total}">'
     return "\n".join([head, *lines, "</invoice>", ""]), total
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Copy the ledger consistently.")
-    parser.add_argument("ledger", type=Path)
-    parser.add_argument("copy", type=Path)
-    arguments = parser.parse_args()
-    Books(arguments.ledger.parent).copy_to(arguments.copy)

@@ -103,12 +103,11 @@ class Office:
             descriptor = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
                 file.write(secrets.token_urlsafe(24) + "\n")
-        copies = self.directory / "copies"
         values: dict[str, object] = {
             "state": self.directory / "state", "listen": self.listen, "repository": self.directory / "repository",
             "offsite": self.directory / "offsite", "plans": HERE / "plans", "password": password,
-            "archive": self.books.archive, "copies": copies, "portal": self.portal_port,
-            "copy_ledger": _line(HERE / "ledger.py", self.books.ledger, copies / "ledger.db"),
+            "archive": self.books.archive, "ledger": self.books.ledger, "past_invoices": PAST_INVOICES,
+            "portal": self.portal_port,
             "inbox": self.desk.url.replace("http:", "json:") + "/inbox", "gateway": f"{self.gateway.url}/health",
             "importer": _as_regex(" ".join(self.importer.command[1:])),
         } | {f"check_{what}": _line(HERE / "check_office.py", what, self.office)

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import pytest
 from config.loading import load
 from config.plan_files import read_plans
 from config.settings import Settings
+from keepwatch.cli.app import run
 from keepwatch.plans.checking import findings
 
 DEMO = Path(__file__).resolve().parents[2] / "deploy/demo"
@@ -148,15 +148,17 @@ def test_a_sync_that_never_was_is_unknown(office: Any) -> None:
     assert plugin(office, "sync")[0] == 3
 
 
-def test_the_copy_of_the_ledger_is_whole_while_somebody_writes(office: Any, tmp_path: Path) -> None:
-    office.books.fill(5, datetime.now(UTC))
+def test_the_ledger_comes_back_as_books_that_answer_and_lost_rows_are_found(office: Any) -> None:
+    office.books.fill(400, datetime.now(UTC))
+    office.books.issue(datetime.now(UTC))
+    where = ["--config", str(office.write_settings())]
+    assert run(["backup", "ledger", "--quiet", *where]) == 0
+    assert run(["drill", "ledger", "--quiet", *where]) == 0
+    assert run(["drill", "ledger", "--quiet", "--plant", "fewer-rows", *where]) == 0
     with office.books.open() as ledger:
-        ledger.execute("update invoice set cents = 0")
-        office.books.copy_to(tmp_path / "copies/ledger.db")
-    copy = sqlite3.connect(tmp_path / "copies/ledger.db")
-    assert copy.execute("pragma integrity_check").fetchone() == ("ok",)
-    assert copy.execute("select count(*), min(cents) > 0 from invoice").fetchone() == (5, 1)
-    copy.close()
+        ledger.execute("delete from invoice where number > 'INV-000300'")
+    assert run(["backup", "ledger", "--quiet", *where]) == 0
+    assert run(["drill", "ledger", "--quiet", *where]) == 4, "they came back, and are not what the office had"
 
 
 def test_the_portal_closes_and_opens_and_the_gateway_falls_ill_and_recovers(office: Any) -> None:
