@@ -43,7 +43,7 @@ def locate(repository: Repository, snapshot: Snapshot, path: str) -> Place:
         node = next((node for node in nodes if node.name == part), None)
         if node is None:
             raise SnapshotMissing(
-                f"could not find {path} in snapshot {snapshot.short_id}: it has no such path",
+                f"could not find /{path.strip('/')} in snapshot {snapshot.short_id}: it has no such path",
                 hint=f"`keepwatch ls {snapshot.short_id}` shows all there is",
             )
         here, tree = here + b"/" + part, node.subtree

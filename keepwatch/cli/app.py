@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -44,6 +45,8 @@ backup of unchanged files takes little more than that.
 """
 _WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
+_READER_GONE = 128 + signal.SIGPIPE
+"""The status of any program whose reader has gone, as in ``keepwatch find | head``. None of ours means that."""
 
 
 def make_app(command: str | None = None) -> typer.Typer:
@@ -77,6 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     app = make_app(arguments[0] if arguments else None)
     try:
         result = app(args=list(arguments), prog_name="keepwatch", standalone_mode=False)
+        sys.stdout.flush()
     except ConfigProblems as problems:
         for problem in problems.problems:
             print(problem, file=sys.stderr)
@@ -93,9 +97,11 @@ def run(arguments: Sequence[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         complain("interrupted")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except (BrokenPipeError, SystemExit) as error:
+        if not isinstance(error.__context__ or error, BrokenPipeError):  # typer makes it an exit of its own
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered
+        return _READER_GONE
     except Exception as error:
         from monitor.database import MonitorStoreError  # a backup has no use for it
 

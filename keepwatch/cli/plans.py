@@ -351,10 +351,10 @@ def _print_exercise(done: Exercise) -> None:
     for one in done.drilled:
         rto = format_duration(one.rto_seconds) if one.rto_seconds is not None else "-"
         print(f"{one.job} from {one.repository}: {one.outcome}, back in {rto}")
-    rto = format_duration(done.rto_seconds) if done.rto_seconds is not None else "not at all"
+    back = f"back in {format_duration(done.rto_seconds)}" if done.rto_seconds is not None else "not back"
     rpo = format_duration(done.rpo_seconds) if done.rpo_seconds is not None else "-"
     print(
-        f"exercise of {done.plan} {done.verdict}: everything back in {rto} (promised"
+        f"exercise of {done.plan} {done.verdict}: everything {back} (promised"
         f" {format_duration(done.rto_target_seconds)}), data {rpo} old (promised"
         f" {format_duration(done.rpo_target_seconds)}); {format_duration(done.took_seconds)} with all proofs"
     )

@@ -56,7 +56,8 @@ def register(app: typer.Typer) -> None:
         (prune, "keepwatch prune --dry-run"),
         (unlock, "keepwatch unlock"),
     ):
-        app.command(command.__name__, epilog=exit_status(example, _REPOSITORY_CODES))(command)
+        codes = _REPOSITORY_CODES.replace("; 10", "; 4 damaged; 10") if command is verify else _REPOSITORY_CODES
+        app.command(command.__name__, epilog=exit_status(example, codes))(command)
 
 
 def open_chosen(setup: Setup, name: str | None, url: str | None, password_file: PasswordOption) -> Repository:
@@ -226,11 +227,18 @@ def prune(
         if not (dry_run or in_spite_of_guard):
             _require_agreement(setup, opened, None if repository_url else setup.repository_name(repository))
         plan = plan_prune(opened)
-        if dry_run:
-            print_json(plan) if as_json else print(plan)
-            return
-        report = execute_prune(opened, plan)
-    print_json(report) if as_json else print(report)
+        if not dry_run:
+            report = execute_prune(opened, plan)
+    if as_json:
+        print_json(plan if dry_run else report)
+    elif dry_run:
+        gone, moved = len(plan.deleted) + len(plan.orphans), len(plan.rewritten)
+        print(f"{format_size(plan.freed_bytes)} would be given back; {gone} packs removed, {moved} rewritten")
+    else:
+        print(
+            f"{format_size(report.freed_bytes)} given back; {report.deleted_packs} packs removed,"
+            f" {report.rewritten_packs} rewritten"
+        )
 
 
 def _require_agreement(setup: Setup, opened: Repository, name: str | None) -> None:
@@ -260,5 +268,7 @@ def unlock(
         print(f"{'would remove' if dry_run else 'removed'} {lock}: {reason}")
     for lock in plan.kept:
         print(f"kept {lock}: it is in use")
+    if not plan.removed and not plan.kept:
+        note("there are no locks")
     if not dry_run:
         execute_unlock(table, plan)

@@ -106,6 +106,8 @@ def restore(
             opened, chosen, place, include=include or (), exclude=exclude or (), subfolder=subfolder,
             overwrite=overwrite, delete=delete,
         )  # fmt: skip
+        if (include or exclude) and not (plan.files or plan.folder_count or plan.removals or plan.refused):
+            _refuse_nothing(chosen.short_id)
         if dry_run:
             _show(plan, opened, verbose=verbose, as_json=as_json)
             return 3 if plan.refused else 0
@@ -122,6 +124,14 @@ def restore(
         if advice:
             print(advice)
     return 3 if report.problems else 0
+
+
+def _refuse_nothing(snapshot: str) -> None:
+    """An empty restore would pass for a good one, in the very hour in which nobody has time to look twice."""
+    raise UsageError(
+        f"nothing in snapshot {snapshot} is what --include and --exclude leave",
+        hint=f"`keepwatch ls {snapshot}` shows all there is; a pattern that begins with a slash is a whole path",
+    )
 
 
 def _execute(plan: RestorePlan, opened: Repository, printer: ProgressPrinter, *, sparse: bool) -> RestoreReport:

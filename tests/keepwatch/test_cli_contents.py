@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -268,3 +270,37 @@ def test_reading_without_a_lock_writes_nothing(
     Spied.put_kinds.clear()
     said(capsys, [*command, *target, *where, "--no-lock"])
     assert Spied.put_kinds == []
+
+
+# ---- what an operator reads when nothing is there
+
+
+def test_a_restore_of_nothing_is_an_error(capsys: Capture, where: list[str], tmp_path: Path) -> None:
+    target = ["--target", str(tmp_path / "back"), *where]
+    err = told(capsys, ["restore", "latest", "--include", "/etc/passwd", *target], 2)
+    assert "nothing in snapshot" in err
+    assert "keepwatch ls" in err
+    assert told(capsys, ["restore", "latest", "--dry-run", "--exclude", "*", *target], 2)
+    assert run(["restore", "latest", "--include", "/etc/a.conf", *target]) == 0
+
+
+def test_a_path_that_is_not_there_is_named_as_it_was_typed(capsys: Capture, where: list[str]) -> None:
+    for typed in ("/nowhere", "nowhere/"):
+        assert "could not find /nowhere in snapshot" in told(capsys, ["ls", "latest", typed, *where], 1)
+
+
+def test_prune_says_in_words_what_it_gives_back(capsys: Capture, where: list[str]) -> None:
+    assert said(capsys, ["prune", "--dry-run", *where]) == "0 B would be given back; 0 packs removed, 0 rewritten\n"
+    assert said(capsys, ["prune", *where]) == "0 B given back; 0 packs removed, 0 rewritten\n"
+    assert told(capsys, ["unlock", *where], 0) == "there are no locks\n"
+
+
+@pytest.mark.parametrize("command", [["config", "schema"], ["ls", "latest"], ["ls", "latest", "--json"]])
+def test_a_reader_that_goes_is_no_error_and_not_taken_for_a_result(command: list[str], where: list[str]) -> None:
+    words = [sys.executable, "-m", "keepwatch", *command, *(where if command[0] == "ls" else ())]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 128 + signal.SIGPIPE
