@@ -18,7 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from config.units import format_duration, format_size
 from keepwatch.bridge import agree_command
-from keepwatch.languages import PageLanguage, language
+from keepwatch.languages import PageLanguage, Said, language
 from keepwatch.view import AlertView, CheckView, DutyView, PlanView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
@@ -254,7 +254,7 @@ def usual_line(check: CheckView) -> str:
     if check.usual is None or not check.readings:
         return ""
     low, high = (human.quantity(value, check.readings[0].unit) for value in check.usual)
-    return f"usual at this hour of the week: {low} to {high}"
+    return Said("usual at this hour of the week: %(low)s to %(high)s", low=low, high=high)
 
 
 def is_unusual(check: CheckView) -> bool:

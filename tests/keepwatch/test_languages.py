@@ -25,7 +25,7 @@ from tests.keepwatch.reported import month
 
 ROOT = Path(languages.__file__).parents[1]
 TAGS = [file.stem for file in (ROOT / "languages").glob("*.toml")]
-SPEAKING = ("report/writing.py", "web/human.py", "web/verdicts.py")
+SPEAKING = ("report/writing.py", "web/human.py", "web/verdicts.py", "web/page.py")
 """Modules that say texts, by ``_`` at once or by ``Said`` for later."""
 
 
@@ -131,6 +131,15 @@ def test_a_text_without_translation_is_said_in_english_and_values_go_in() -> Non
 
 def test_what_goes_into_a_text_of_the_page_is_escaped() -> None:
     assert PageLanguage(language("en"))("by %(who)s", who="<b>") == "by &lt;b&gt;"
+
+
+def test_what_is_usual_is_said_in_the_language_of_the_settings() -> None:
+    view = samples.healthy()
+    checks = tuple(replace(check, usual=(0.1, 0.2)) if check.type == "memory" else check for check in view.checks)
+    said = {"en": "usual at this hour of the week: 10 % to 20 %", "zh-CN": "每周此时通常为：10 % 至 20 %"}
+    for tag, words in said.items():
+        html = PageRenderer(lambda: samples.NOW).page(replace(view, checks=checks, language=tag)).decode()
+        assert f'title="{words}"' in html
 
 
 def test_the_page_speaks_the_language_of_the_settings(tmp_path: Path) -> None:
