@@ -38,7 +38,7 @@ def _promises(report: Report, _: Language) -> Answer:
         names = ", ".join(job.name for job in broken)
         more = _("%(count)s of %(all)s jobs did not: %(names)s", count=len(broken), all=len(judged), names=names)
         return Answer(question, _("No"), "bad", more)
-    return Answer(question, _("Yes"), "good", _("%(all)s of %(all)s jobs kept theirs", all=len(judged)))
+    return Answer(question, _("Yes"), "good", _("by every job that promises anything: %(all)s", all=len(judged)))
 
 
 def _restores(report: Report, _: Language) -> Answer:
