@@ -314,9 +314,9 @@ def test_nothing_is_told_twice_over_a_channel_that_works(script, rules, channel,
 
 
 @quick
-@given(scripts(SUPPRESSORS, CHANNEL_TROUBLE), policies, channels)
-def test_a_run_with_restarts_equals_one_without(script, rules, channel) -> None:
-    with runs((), ("restart",), rules=rules, channel=channel) as [interrupted, calm]:
+@given(scripts(SUPPRESSORS, CHANNEL_TROUBLE), policies, channels, maintenance)
+def test_a_run_with_restarts_equals_one_without(script, rules, channel, window) -> None:
+    with runs((), ("restart",), rules=rules, channel=channel, window=window) as [interrupted, calm]:
         for run in (interrupted, calm):
             run.play(script)
             run.heal()
