@@ -85,7 +85,7 @@ SPARE = NotifySettings(
     severities=[],
 )  # fmt: skip
 
-quick = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclass
