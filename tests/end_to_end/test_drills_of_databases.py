@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from backup.drills.faults import DROPPED_TABLE, FEWER_ROWS, FLIPPED_BIT, STALE_SOURCE, SWAPPED_BLOB, TRUNCATED_DUMP
@@ -17,6 +18,9 @@ from keepwatch.runs import carry_out
 from keepwatch.state import StateDirectory
 from tests.backup.postgres_scene import SUMS, office
 from tests.keepwatch.guarded import without_waiting
+from tests.servers.mariadb import OWNER as MARIADB_OWNER
+from tests.servers.mariadb import PASSWORD as MARIADB_PASSWORD
+from tests.servers.mariadb import mariadb
 from tests.servers.private import private_folder
 from tests.servers.redis import redis
 
@@ -143,13 +147,58 @@ def redis_books(root: Path) -> Iterator[Books]:
         yield Books(root, source, f"{{ sql = '''EVAL \"{SUM}\" 0''', equals = 1000 }}", load)
 
 
+@contextlib.contextmanager
+def mariadb_books(root: Path, method: str) -> Iterator[Books]:
+    with private_folder("mariadb") as folder, mariadb(folder) as server:
+        server.sql(
+            "CREATE DATABASE shop; CREATE TABLE shop.account (id INT PRIMARY KEY, balance INT);"
+            "INSERT INTO shop.account VALUES (1, 1000), (2, 0);"
+            "CREATE TABLE shop.posting (id INT AUTO_INCREMENT PRIMARY KEY, note TEXT);"
+            "INSERT INTO shop.posting (note) SELECT REPEAT('x', 200) FROM mysql.help_topic LIMIT 500"
+        )
+
+        @contextlib.contextmanager
+        def load() -> Iterator[None]:
+            stop = threading.Event()
+
+            def write() -> None:
+                session = pymysql.connect(unix_socket=str(server.socket), user=MARIADB_OWNER, password=MARIADB_PASSWORD)
+                with closing(session), session.cursor() as cursor:
+                    while not stop.is_set():
+                        cursor.execute("UPDATE shop.account SET balance = balance - 1 WHERE id = 1")
+                        cursor.execute("UPDATE shop.account SET balance = balance + 1 WHERE id = 2")
+                        cursor.execute("INSERT INTO shop.posting (note) VALUES ('moved')")
+                        session.commit()
+
+            writer = threading.Thread(target=write)
+            writer.start()
+            try:
+                yield
+            finally:
+                stop.set()
+                writer.join()
+
+        (root / "mariadb.password").write_text(MARIADB_PASSWORD)
+        (root / "mariadb.password").chmod(0o600)
+        source = (
+            f'{{ type = "mariadb", method = "{method}", socket = "{server.socket}", user = "{MARIADB_OWNER}",'
+            f' password_file = "{root}/mariadb.password" }}'
+        )
+        yield Books(root, source, '{ sql = "SELECT sum(balance) FROM shop.account", equals = 1000 }', load)
+
+
 BOOKS: dict[str, Callable[[Path], "contextlib.AbstractContextManager[Books]"]] = {
     "sqlite": sqlite_books,
     "postgres logical": lambda root: postgres_books(root, "logical"),
     "postgres physical": lambda root: postgres_books(root, "physical"),
     "redis": redis_books,
+    "mariadb logical": lambda root: mariadb_books(root, "logical"),
+    "mariadb physical": lambda root: mariadb_books(root, "physical"),
 }
-WITH_TABLES = ("sqlite", "postgres logical", "postgres physical")
+LONG = {"mariadb logical", "mariadb physical"}
+"""Whose own tests show most of it already."""
+KINDS = [pytest.param(kind, marks=pytest.mark.campaign if kind in LONG else ()) for kind in BOOKS]
+WITH_TABLES = [kind for kind in KINDS if kind.values != ("redis",)]
 
 
 @pytest.fixture(autouse=True)
@@ -157,7 +206,7 @@ def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     without_waiting(monkeypatch)
 
 
-@pytest.mark.parametrize("kind", BOOKS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_database_under_load_is_saved_and_comes_back_with_its_books_balanced(tmp_path: Path, kind: str) -> None:
     with BOOKS[kind](tmp_path) as books:
         with books.load():
