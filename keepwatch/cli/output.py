@@ -11,6 +11,9 @@ from pathlib import Path
 from config.units import format_duration, format_size
 from keepwatch.orders import Progress
 
+_NO_WRAPPING = 100_000
+"""Characters in a line of a table that a program reads: a row is a line, however much it says."""
+
 
 def print_json(value: object) -> None:
     """Print a value as JSON: dataclasses as objects, moments in ISO 8601, bytes as hex."""
@@ -29,7 +32,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     if not table.row_count:
         note(empty)
         return
-    console = Console(width=None if sys.stdout.isatty() else 400, markup=False, highlight=False, emoji=False)
+    console = Console(width=None if sys.stdout.isatty() else _NO_WRAPPING, markup=False, highlight=False, emoji=False)
     console.print(table)
 
 

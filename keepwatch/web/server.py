@@ -165,6 +165,7 @@ def _hint(error: OSError, port: int) -> str:
         return (
             "another program, maybe another keepwatch, has this port"
             f" (`ss -ltnp 'sport = :{port}'` names it); stop it, or give another port as [web] listen"
+            " of your settings, which `keepwatch config init` begins"
         )
     if error.errno == errno.EACCES:
         return "ports below 1024 need root; give a higher one as [web] listen"

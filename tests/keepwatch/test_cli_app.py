@@ -2,10 +2,12 @@ import subprocess
 import sys
 from importlib import import_module
 
+import pytest
 import typer
 import typer.main
 
 from keepwatch.cli.app import COMMANDS, make_app
+from keepwatch.cli.output import print_table
 
 
 def test_each_module_registers_the_commands_that_the_table_says():
@@ -28,3 +30,8 @@ def test_a_command_does_not_pay_for_the_others():
     loaded = set(done.stdout.split())
     assert "keepwatch.cli.alerts" in loaded
     assert not {"keepwatch.cli.backups", "backup.archiver", "monitor.build"} & loaded
+
+
+def test_a_row_of_a_table_in_a_pipe_is_one_line_however_much_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(("what", "why"), [("short", "word " * 200), ("x", "y")], empty="")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["what", "short", "x"]
