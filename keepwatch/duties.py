@@ -7,8 +7,7 @@ policy, verifying or pruning a repository. Rules:
 - What came due while the daemon was down is due once, not as often as it was missed.
 - A run that was interrupted is due again at once; one that failed, or was interrupted again, waits longer each time,
   up to an hour.
-- A full backup stands in for an incremental one that comes due with it; an incremental's turns count from it, too,
-  its first as well.
+- A full backup stands in for an incremental one that comes due with it.
 - A drill needs a snapshot, a ``forget`` a backup since the last one.
 - Of a job's repositories the first is saved first, so that the others can copy what was read for it; where it would
   come due a little later, it is brought forward.
@@ -142,11 +141,11 @@ def next_due(duty: Duty, ledger: Ledger, zone: tzinfo) -> datetime | None:
         return min(retry_at, planned)
     if duty.schedule is None:
         return None if facts.last_started_at and latest_backup and facts.last_started_at >= latest_backup else _AT_ONCE
+    if facts.last_started_at is None:
+        return _AT_ONCE
     last = facts.last_started_at
     if duty.kind == "incremental" and full.last_success_at is not None:
-        last = max(last or full.last_success_at, full.last_success_at)
-    if last is None:
-        return _AT_ONCE
+        last = max(last, full.last_success_at)
     planned = duty.schedule.next_after(last, zone)
     return planned + _jitter(duty, duty.schedule.next_after(planned, zone) - planned)
 

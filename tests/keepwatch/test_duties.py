@@ -48,16 +48,10 @@ def done(at, outcome="succeeded"):
 def test_a_new_job_is_saved_first_and_proven_right_after():
     assert kinds({}) == ["full"]
     ledger = {key("full"): done(NOW)}
-    assert kinds(ledger) == ["forget", "drill", "verify"]
+    assert kinds(ledger) == ["incremental", "forget", "drill", "verify"]
     ledger |= {key(k): done(NOW) for k in ("incremental", "drill")} | {key("forget"): done(NOW + HOUR)}
     ledger[key("verify", "")] = done(NOW)
     assert kinds(ledger) == []
-
-
-def test_the_first_incremental_of_a_new_job_comes_an_hour_after_its_full_backup():
-    ledger = {key("full"): done(NOW)}
-    assert "incremental" not in kinds(ledger, NOW + timedelta(minutes=1))
-    assert "incremental" in kinds(ledger, NOW + HOUR + timedelta(minutes=10))
 
 
 def test_an_incremental_comes_after_each_hour_from_the_last_backup_of_either_kind():
