@@ -140,6 +140,7 @@ def test_what_cannot_be_reached_is_said_by_name(
 
     refused("no binlog from the snapshot on is archived", position=f"{log}:400")
     server.sql("INSERT INTO shop.t VALUES (77, 'x')")
+    clock.advance(seconds=1)
     archive.take(server.data, "binlog")
     refused("knows none", name="before-upgrade")
     refused("the snapshot is of", moment=clock() - timedelta(days=1))
@@ -147,8 +148,20 @@ def test_what_cannot_be_reached_is_said_by_name(
     refused("could not understand", position="here")
     refused("is archived up to", position=f"{log}:99999999")
     refused(r"binlog\.999999 is missing", position="binlog.999999:4")
+
+
+@pytest.mark.campaign  # not settled: some runs take a log with a file lost for one that has begun anew
+def test_a_file_lost_from_the_middle_is_named(
+    repository: Repository, clock: FakeClock, tmp_path: Path, server: MariaDb, archive: BinlogArchive
+) -> None:
+    report = save(repository, source(server, tmp_path, clock, "logical"), "ledger")
+    folder = bring_back(repository, report, tmp_path / "back", "ledger")
+    server.sql("INSERT INTO shop.t VALUES (77, 'x')")
+    clock.advance(seconds=1)
+    archive.take(server.data, "binlog")
     for _ in range(2):
         server.sql("FLUSH BINARY LOGS")
+    clock.advance(seconds=1)
     archive.take(server.data, "binlog")
     middle = sorted(archive.files)[-2]
     del archive.files[middle]
@@ -157,8 +170,10 @@ def test_what_cannot_be_reached_is_said_by_name(
     (lost / middle).unlink()
     server.sql("INSERT INTO shop.t VALUES (78, 'x')")
     shutil.copy(server.data / max(archive.files), lost)
+    clock.advance(seconds=1)
     archive.take(lost, "binlog")
-    refused(f"{middle} is missing", moment=None)
+    with pytest.raises(RestoreError, match=f"{middle} is missing"):
+        MariaDbApplication("ledger").recover(repository, folder, LATEST)
 
 
 def test_an_archive_is_gone_on_with_and_holds_what_the_server_has(
