@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from backup.binlog.events import MAGIC, BinlogName, binlogs_in, whole_events
+from backup.binlog.events import MAGIC, BinlogName, as_closed, binlogs_in, whole_events
 from backup.errors import CorruptData, SourceError
 from backup.pack import BlobKind, blob_id
 from backup.portions import encode_file
@@ -139,6 +139,8 @@ class BinlogArchive:
         with path.open("rb") as content:
             content.seek(start)
             data = content.read(min(max(size - start, 0), PASS_BYTES))
+        if start == 0:
+            data = as_closed(data)  # a file that the server has gone on from is still the same file
         if size < kept.size or (start < kept.size and blob_id(data[: kept.size - start]) != kept.ids[-1]):
             raise _BegunAnew(path.name)
         if start == 0 and not data.startswith(MAGIC):

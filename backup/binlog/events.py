@@ -14,6 +14,8 @@ from pathlib import Path
 MAGIC = b"\xfebin"
 _HEAD = struct.Struct("<IBIIIH")
 _QUERY, _XID = 2, 16
+_FLAGS_AT = len(MAGIC) + 17
+_IN_USE = 1
 _NAME = re.compile(r"(.+)\.(\d{6,})")
 
 
@@ -46,6 +48,16 @@ def whole_events(data: bytes, at: int = 0) -> int:
             break
         at += length
     return at
+
+
+def as_closed(data: bytes) -> bytes:
+    """Return the beginning of a file as it is once the server has closed it: until then its first event carries a flag.
+
+    The event's checksum is of the closed form (LOG_EVENT_BINLOG_IN_USE_F in sql/log_event.h).
+    """
+    if len(data) <= _FLAGS_AT or not data[_FLAGS_AT] & _IN_USE:
+        return data
+    return data[:_FLAGS_AT] + bytes((data[_FLAGS_AT] & ~_IN_USE,)) + data[_FLAGS_AT + 1 :]
 
 
 def commits(path: Path, start: int = len(MAGIC)) -> Iterator[tuple[int, datetime]]:
