@@ -6,11 +6,13 @@ from config.checks import databases
 from monitor.build.data import OWN_SHARE
 from monitor.build.recipe import Recipe, Recipes, Shared
 from monitor.build.services import address
+from monitor.probes import handshakes
 from monitor.probes.brokers import MqttProbe, NatsProbe, RabbitmqProbe
+from monitor.probes.handshakes import Handshake
 from monitor.probes.in_child import InChild
 from monitor.probes.memcached import MemcachedProbe
-from monitor.probes.mysql import MysqlHandshake, MysqlProbe
-from monitor.probes.postgres import PostgresHandshake, PostgresProbe
+from monitor.probes.mysql import MysqlProbe
+from monitor.probes.postgres import PostgresProbe
 from monitor.probes.redis import RedisProbe
 from monitor.result import Probe
 
@@ -18,7 +20,7 @@ from monitor.result import Probe
 def _postgres(check: databases.PostgresCheck, _shared: Shared) -> Probe:
     seconds = check.timeout.total_seconds()
     if check.dsn is None:
-        return PostgresHandshake(check.host, check.port, seconds)
+        return Handshake(handshakes.postgres, check.host, check.port, seconds)
     probe = PostgresProbe(check.dsn.get_secret_value(), check.slow.total_seconds(), seconds * OWN_SHARE)
     return InChild(probe, "asking PostgreSQL", seconds)
 
@@ -26,7 +28,7 @@ def _postgres(check: databases.PostgresCheck, _shared: Shared) -> Probe:
 def _mysql(check: databases.MysqlCheck, _shared: Shared) -> Probe:
     seconds = check.timeout.total_seconds()
     if check.dsn is None:
-        return MysqlHandshake(check.host, check.port, seconds)
+        return Handshake(handshakes.mysql, check.host, check.port, seconds)
     return InChild(MysqlProbe(check.dsn.get_secret_value(), seconds * OWN_SHARE), "asking MariaDB or MySQL", seconds)
 
 

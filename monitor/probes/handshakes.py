@@ -6,13 +6,36 @@ an answer, not a fault.
 """
 
 import struct
+import time
+from collections.abc import Callable
 
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import Conversation, shown
+from monitor.result import Finding, Measurement, Reading, Status
 
 _POSTGRES_VERSION = 196_608
 _POSTGRES_BAD = {"57P03": "is not ready", "53300": "has no connection left", "57P01": "is shutting down"}
 """SQLSTATE -> what it means; any other refusal (no such user, no entry in pg_hba.conf) comes from a healthy server."""
+
+
+class Handshake:
+    """The probe of a service that nobody logs in to: one of the functions below, as ``speak``."""
+
+    def __init__(self, speak: Callable[[Conversation], object], host: str, port: int, timeout_seconds: float) -> None:
+        self._speak = speak
+        self._host = host
+        self._port = port
+        self._timeout_seconds = timeout_seconds
+
+    def measure(self) -> Measurement:
+        """Return ``response_time`` in seconds; CRITICAL when it does not speak, or cannot serve."""
+        began = time.monotonic()
+        try:
+            with Conversation(self._host, self._port, began + self._timeout_seconds) as talk:
+                self._speak(talk)
+        except Unreachable as reason:
+            return Measurement([], Finding(Status.CRITICAL, str(reason)))
+        return Measurement([Reading("response_time", time.monotonic() - began, "seconds")])
 
 
 def postgres(talk: Conversation) -> None:

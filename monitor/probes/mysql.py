@@ -7,9 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from monitor.probes import handshakes
-from monitor.probes.address import Unreachable
-from monitor.probes.conversation import Conversation
 from monitor.probes.growth import Growth
 from monitor.probes.sql import Database, NoConnection, database
 from monitor.result import Finding, Measurement, ProbeError, Reading, Status
@@ -23,25 +20,6 @@ FROM information_schema.innodb_trx
 """
 _REPLICATION = ("SHOW REPLICA STATUS", "SHOW SLAVE STATUS")
 _COUNTERS = ("innodb_deadlocks", "slow_queries", "innodb_buffer_pool_read_requests", "innodb_buffer_pool_reads")
-
-
-class MysqlHandshake:
-    """The credential-free half."""
-
-    def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
-        self._host = host
-        self._port = port
-        self._timeout_seconds = timeout_seconds
-
-    def measure(self) -> Measurement:
-        """Return ``response_time`` in seconds; CRITICAL when it does not speak, or has no connection left."""
-        began = time.monotonic()
-        try:
-            with Conversation(self._host, self._port, began + self._timeout_seconds) as talk:
-                handshakes.mysql(talk)
-        except Unreachable as reason:
-            return Measurement([], Finding(Status.CRITICAL, str(reason)))
-        return Measurement([Reading("response_time", time.monotonic() - began, "seconds")])
 
 
 class MysqlProbe:

@@ -7,9 +7,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from monitor.probes import handshakes
-from monitor.probes.address import Unreachable
-from monitor.probes.conversation import Conversation
 from monitor.probes.growth import Growth
 from monitor.probes.sql import Database, NoConnection, database
 from monitor.result import Finding, Measurement, Reading, Status
@@ -46,25 +43,6 @@ _UNITS: Mapping[str, str] = {
     "connections": "count", "replication_lag": "seconds", "replication_lag_bytes": "bytes", "slow_queries": "count",
     "oldest_transaction": "seconds", "locks_waiting": "count", "slot_bytes": "bytes", "transaction_ids_used": "ratio",
 }  # fmt: skip
-
-
-class PostgresHandshake:
-    """The credential-free half."""
-
-    def __init__(self, host: str, port: int, timeout_seconds: float) -> None:
-        self._host = host
-        self._port = port
-        self._timeout_seconds = timeout_seconds
-
-    def measure(self) -> Measurement:
-        """Return ``response_time`` in seconds; CRITICAL when it does not speak, or cannot serve."""
-        began = time.monotonic()
-        try:
-            with Conversation(self._host, self._port, began + self._timeout_seconds) as talk:
-                handshakes.postgres(talk)
-        except Unreachable as reason:
-            return Measurement([], Finding(Status.CRITICAL, str(reason)))
-        return Measurement([Reading("response_time", time.monotonic() - began, "seconds")])
 
 
 class PostgresProbe:

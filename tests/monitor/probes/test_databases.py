@@ -14,12 +14,14 @@ import psycopg
 import pymysql
 import pytest
 
+from monitor.probes import handshakes
 from monitor.probes.brokers import MqttProbe, NatsProbe, RabbitmqProbe
 from monitor.probes.growth import Growth
+from monitor.probes.handshakes import Handshake
 from monitor.probes.in_child import InChild
 from monitor.probes.memcached import MemcachedProbe
-from monitor.probes.mysql import MysqlHandshake, MysqlProbe
-from monitor.probes.postgres import PostgresHandshake, PostgresProbe
+from monitor.probes.mysql import MysqlProbe
+from monitor.probes.postgres import PostgresProbe
 from monitor.probes.redis import RedisProbe
 from monitor.result import Measurement, Probe, ProbeError, Status
 from tests.servers import mariadb as mariadb_server
@@ -34,8 +36,8 @@ from tests.servers.small import memcached, mosquitto, nats
 Values = Callable[[Measurement], dict[str, float]]
 
 HANDSHAKES: dict[str, Callable[[int], Probe]] = {
-    "postgres": lambda port: PostgresHandshake("127.0.0.1", port, 0.5),
-    "mysql": lambda port: MysqlHandshake("127.0.0.1", port, 0.5),
+    "postgres": lambda port: Handshake(handshakes.postgres, "127.0.0.1", port, 0.5),
+    "mysql": lambda port: Handshake(handshakes.mysql, "127.0.0.1", port, 0.5),
     "redis": lambda port: RedisProbe("127.0.0.1", port, None, None, 0.5),
     "memcached": lambda port: MemcachedProbe("127.0.0.1", port, 0.5),
     "rabbitmq": lambda port: RabbitmqProbe("127.0.0.1", port, None, 0.5),
@@ -128,7 +130,7 @@ def ledger() -> Iterator[Postgres]:
 
 
 def test_a_real_postgresql_speaks_without_a_login(ledger: Postgres) -> None:
-    assert is_well(PostgresHandshake("127.0.0.1", ledger.port, 5).measure())
+    assert is_well(Handshake(handshakes.postgres, "127.0.0.1", ledger.port, 5).measure())
 
 
 def test_postgresql_tells_what_matters(ledger: Postgres, values: Values) -> None:
@@ -229,7 +231,7 @@ def shop() -> Iterator[MariaDb]:
 
 
 def test_a_real_mariadb_speaks_without_a_login(shop: MariaDb) -> None:
-    assert is_well(MysqlHandshake("127.0.0.1", shop.port, 5).measure())
+    assert is_well(Handshake(handshakes.mysql, "127.0.0.1", shop.port, 5).measure())
 
 
 def logged_in(shop: MariaDb) -> Any:
