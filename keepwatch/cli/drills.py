@@ -21,8 +21,9 @@ from backup.storage.open import open_storage
 from config.secrets import read_secret_file
 from config.units import format_duration
 from keepwatch.cli.backups import DetachOption, JobsArgument, QuietOption, hand_over, run_orders, stop_on_signal
+from keepwatch.cli.journals import verify_journal
 from keepwatch.cli.options import ConfigOption, JsonOption, PasswordOption, Setup, StateOption, UrlOption, exit_status
-from keepwatch.cli.output import ProgressPrinter, complain, note, print_json, print_table
+from keepwatch.cli.output import ProgressPrinter, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Order, Progress
@@ -170,14 +171,7 @@ def log(
     """Show the journal of all drills: what was restored, how long it took, what came of it."""
     journal = Journal(Setup(config, state_dir).state.journal)
     if verify:
-        found = journal.verify()
-        if as_json:
-            print_json(found)
-        elif found.broken_line is None:
-            print(f"{found.lines} lines, unbroken; the last has hash {found.last_hash}")
-        else:
-            complain(f"line {found.broken_line} of {journal.path}: {found.problem}", "the lines before it are sound")
-        return 0 if found.broken_line is None else 4
+        return verify_journal(journal, as_json=as_json)
     lines = list(journal.lines())
     if as_json:
         print_json(lines)

@@ -15,6 +15,7 @@ from config.plans import Restore
 from config.units import format_duration
 from keepwatch.cli.alerts import AuthorOption
 from keepwatch.cli.backups import QuietOption, stop_on_signal
+from keepwatch.cli.journals import verify_journal
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import ProgressPrinter, ago, complain, moment, note, print_json, print_table
 from keepwatch.clock import now
@@ -238,14 +239,7 @@ def log(
     """Show the log of plans: reviews, exercises, closed improvements, steps, each with who and when."""
     journal = PlanLog(Setup(config, state_dir).state.plan_log).journal
     if verify:
-        found = journal.verify()
-        if as_json:
-            print_json(found)
-        elif found.broken_line is None:
-            print(f"{found.lines} lines, unbroken; the last has hash {found.last_hash}")
-        else:
-            complain(f"line {found.broken_line} of {journal.path}: {found.problem}", "the lines before it are sound")
-        return 0 if found.broken_line is None else 4
+        return verify_journal(journal, as_json=as_json)
     lines = list(journal.lines())
     if as_json:
         print_json(lines)
