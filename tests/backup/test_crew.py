@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,8 @@ from backup.claims import Claims
 from backup.crew import Crew
 from backup.errors import BackupError, Interrupted, StorageError
 
+EVERYBODY = multiprocessing.get_context("fork").Barrier(2)
+
 
 class EchoBench:
     """Answers with what it was asked; some words have meanings."""
@@ -21,6 +24,9 @@ class EchoBench:
     def do(self, job: str | bytes) -> object:
         self.done += 1
         if job == "pid":
+            return os.getpid()
+        if job == "meet":
+            EVERYBODY.wait(timeout=30)
             return os.getpid()
         if job == "refuse":
             raise StorageError("could not: as asked", permanent=True, hint="ask for something else")
@@ -68,10 +74,12 @@ def test_a_single_job_is_done_in_this_process() -> None:
 
 def test_several_jobs_are_done_in_others() -> None:
     crew = Crew[str | bytes](EchoBench, 2)
-    pids = {pid for _, pid in work(crew, *["pid"] * 20)}
+    try:
+        pids = {pid for _, pid in work(crew, "meet", "meet", *["pid"] * 20)}
+    finally:
+        crew.close()
     assert len(pids) == 2
     assert os.getpid() not in pids
-    crew.close()
 
 
 def test_large_jobs_and_large_answers_never_wait_for_each_other() -> None:
@@ -116,10 +124,11 @@ def test_a_worker_that_is_killed_fails_the_run_with_the_signal() -> None:
 
 
 def test_closing_ends_workers_that_hang() -> None:
+    before = set(psutil.Process().children())
     crew = Crew[str | bytes](EchoBench, 2)
     crew.submit("a", 0)
     crew.submit("hang", 1)
-    children = psutil.Process().children()
+    children = set(psutil.Process().children()) - before
     assert len(children) == 2
     crew.close()
     assert not any(child.is_running() for child in children)
