@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from config.checks.base import AT_MOST, WEB_ADDRESS
+from config.checks.base import WEB_ADDRESS
 from config.checks.snmp import OBJECT_IDENTIFIER
 from config.checks.upkeep import OCTAL_MODE
 from config.databases import COLUMN_OF_DATABASE, COLUMN_OF_TABLE
@@ -19,7 +19,7 @@ from config.documents import Document
 from config.exporting import LISTEN
 from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
 from config.jobs import STORAGE_CLASS
-from config.model import IDENTIFIER, NAME, Model
+from config.model import AT_MOST, IDENTIFIER, NAME, Model
 from config.positions import Path as Keys
 from config.problems import Problem
 from config.settings import Settings

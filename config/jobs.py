@@ -1,27 +1,21 @@
 """Settings of repositories and backup jobs: what is saved, where to, how often, and what recovery is promised."""
 
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from config.drills import DrillSettings
 from config.expansion import Expandable, SecretText
-from config.model import Identifier, Model, SecretFile
+from config.model import Identifier, Model, SecretFile, Window
 from config.schedule import Schedule
 from config.sources import SourceSettings
 from config.units import ByteRate, Duration, Share
-from config.windows import WeeklyWindow
 
 STORAGE_CLASS = r"^[A-Z][A-Z0-9_]*$"
 
 
-def _window(text: str) -> str:
-    WeeklyWindow.parse(text)
-    return text
-
-
-RateWindows = dict[Annotated[str, AfterValidator(_window)], ByteRate]
+RateWindows = dict[Window, ByteRate]
 """Rates by window of the week, in the daemon's time zone; where windows overlap, the lowest rate counts."""
 
 

@@ -2,11 +2,16 @@
 
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from config.windows import WeeklyWindow
+
 NAME = r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$"
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
+"""How often at most, such as ``1 per 1h``."""
 
 Name = Annotated[str, Field(pattern=NAME)]
 """1 to 100 characters, no slash."""
@@ -26,6 +31,24 @@ def _absolute_or_bare(path: Path) -> Path:
     return path
 
 
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if name != "UTC":  # known without the system's time zone files
+            raise ValueError("not a known time zone; write a name such as Europe/Berlin") from None
+    return name
+
+
+def _window(text: str) -> str:
+    WeeklyWindow.parse(text)
+    return text
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+"""A time zone such as Europe/Berlin."""
+Window = Annotated[str, AfterValidator(_window)]
+"""Times of the week: ``22:00-07:00``, ``sat,sun 00:00-24:00`` (:mod:`config.windows`)."""
 AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 """A path that means the same wherever keepwatch was started."""
 SecretFile = Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_bare)]

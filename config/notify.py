@@ -8,12 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from config.expansion import SecretText
-from config.model import Model, Name
+from config.model import AT_MOST, Model, Name, Window, ZoneName
 from config.schedule import Schedule
 from config.units import Duration, parse_duration
 from config.windows import WeeklyWindow
-
-AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
 
 Severity = Literal["warning", "critical"]
 
@@ -22,15 +20,6 @@ Severity = Literal["warning", "critical"]
 def weekly_window(text: str) -> WeeklyWindow:
     """Return the window that a checked text means."""
     return WeeklyWindow.parse(text)
-
-
-def _window(text: str) -> str:
-    WeeklyWindow.parse(text)
-    return text
-
-
-Window = Annotated[str, AfterValidator(_window)]
-"""Times of the week: ``22:00-07:00``, ``sat,sun 00:00-24:00``."""
 
 
 class QuietHours(Model):
@@ -127,7 +116,7 @@ class MaintenanceSettings(Model):
     """When it begins, once; without an offset in the time zone below."""
     ends_at: datetime.datetime | None = Field(None, examples=[datetime.datetime(2030, 2, 1, 2, 0)])  # noqa: DTZ001
     """When it ends."""
-    timezone: str | None = Field(None, examples=["Europe/Berlin"])
+    timezone: ZoneName | None = Field(None, examples=["Europe/Berlin"])
     """Where its times are read; the daemon's time zone when left out."""
 
     @model_validator(mode="after")
@@ -145,18 +134,4 @@ class MaintenanceSettings(Model):
         start, end = self.starts_at, self.ends_at
         if start and end and (start.tzinfo is None) == (end.tzinfo is None) and end <= start:
             raise ValueError("ends before it begins")
-        if self.timezone is not None:
-            known_zone(self.timezone)
         return self
-
-
-def known_zone(name: str) -> str:
-    """Return a time zone's name. Raises ValueError when there is no such zone."""
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
-
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        if name != "UTC":  # known without the system's time zone files
-            raise ValueError("not a known time zone; write a name such as Europe/Berlin") from None
-    return name

@@ -7,7 +7,7 @@ Settings are values: nothing here opens a file, looks at the machine or keeps st
 import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, Field
 
@@ -16,19 +16,10 @@ from config.expansion import SecretText
 from config.exporting import AlertmanagerSettings, MetricsSettings, WebSettings, web_address
 from config.history import HistorySettings
 from config.jobs import JobSettings, RepositorySettings
-from config.model import AbsolutePath, Identifier, Model
+from config.model import AbsolutePath, Identifier, Model, ZoneName
 from config.notify import MaintenanceSettings, NotifySettings
 from config.plans import PlansSettings
 from config.units import Duration
-
-
-def _known_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        if name != "UTC":  # known without the system's time zone files
-            raise ValueError("not a known time zone; write a name such as Europe/Berlin") from None
-    return name
 
 
 class DaemonSettings(Model):
@@ -38,7 +29,7 @@ class DaemonSettings(Model):
     """This machine's name in snapshots, alerts and metrics; its host name when left out."""
     state_dir: AbsolutePath = Path("/var/lib/keepwatch")
     """Where state is kept; /var/lib/keepwatch for root, ~/.local/state/keepwatch otherwise."""
-    timezone: Annotated[str, AfterValidator(_known_zone)] = Field("UTC", examples=["Europe/Berlin"])
+    timezone: ZoneName = Field("UTC", examples=["Europe/Berlin"])
     """Zone in which schedules and the page are read, such as Europe/Berlin; the machine's when left out."""
     language: Literal["en", "zh-CN"] = "en"
     """Language of the page, of messages and of reports."""

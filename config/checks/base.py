@@ -20,14 +20,13 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from config.checks.forecast import Forecasts
-from config.model import Model, Name
+from config.model import AT_MOST, Model, Name
 from config.selection import Selection
 from config.threshold import Threshold
 from config.units import Duration
 
 WEB_ADDRESS = r"^https?://"
 _SEVERITIES = ("warning", "critical")
-AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
 
 Readings = Mapping[str, str]
 """Names of readings and their units (see :class:`monitor.result.Reading`), the main one first."""
