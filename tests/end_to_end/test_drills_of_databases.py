@@ -77,6 +77,19 @@ class Books:
 
 
 @contextlib.contextmanager
+def meanwhile(write: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Have something written until the end; what goes wrong in its thread is the test's failure."""
+    stop = threading.Event()
+    writer = threading.Thread(target=write, args=(stop,))
+    writer.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        writer.join()
+
+
+@contextlib.contextmanager
 def sqlite_books(root: Path) -> Iterator[Books]:
     path = root / "ledger.db"
     with closing(sqlite3.connect(path)) as db, db:
@@ -90,9 +103,7 @@ def sqlite_books(root: Path) -> Iterator[Books]:
 
     @contextlib.contextmanager
     def load() -> Iterator[None]:
-        stop = threading.Event()
-
-        def write() -> None:
+        def write(stop: threading.Event) -> None:
             with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
                 while not stop.is_set():
                     db.execute("BEGIN IMMEDIATE")
@@ -101,13 +112,8 @@ def sqlite_books(root: Path) -> Iterator[Books]:
                     db.execute("INSERT INTO posting (note) VALUES ('moved')")
                     db.execute("COMMIT")
 
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
+        with meanwhile(write):
             yield
-        finally:
-            stop.set()
-            writer.join()
 
     assertion = '{ sql = "SELECT sum(balance) FROM account", equals = 1000 }'
     yield Books(root, f'{{ type = "sqlite", path = "{path}" }}', assertion, load)
@@ -129,19 +135,12 @@ def redis_books(root: Path) -> Iterator[Books]:
 
         @contextlib.contextmanager
         def load() -> Iterator[None]:
-            stop = threading.Event()
-
-            def write() -> None:
+            def write(stop: threading.Event) -> None:
                 while not stop.is_set():
                     server.command("eval", MOVE, 0)
 
-            writer = threading.Thread(target=write)
-            writer.start()
-            try:
+            with meanwhile(write):
                 yield
-            finally:
-                stop.set()
-                writer.join()
 
         source = f'{{ type = "redis", url = "redis://127.0.0.1:{server.port}" }}'
         yield Books(root, source, f"{{ sql = '''EVAL \"{SUM}\" 0''', equals = 1000 }}", load)
@@ -159,9 +158,7 @@ def mariadb_books(root: Path, method: str) -> Iterator[Books]:
 
         @contextlib.contextmanager
         def load() -> Iterator[None]:
-            stop = threading.Event()
-
-            def write() -> None:
+            def write(stop: threading.Event) -> None:
                 session = pymysql.connect(unix_socket=str(server.socket), user=MARIADB_OWNER, password=MARIADB_PASSWORD)
                 with closing(session), session.cursor() as cursor:
                     while not stop.is_set():
@@ -170,13 +167,8 @@ def mariadb_books(root: Path, method: str) -> Iterator[Books]:
                         cursor.execute("INSERT INTO shop.posting (note) VALUES ('moved')")
                         session.commit()
 
-            writer = threading.Thread(target=write)
-            writer.start()
-            try:
+            with meanwhile(write):
                 yield
-            finally:
-                stop.set()
-                writer.join()
 
         (root / "mariadb.password").write_text(MARIADB_PASSWORD)
         (root / "mariadb.password").chmod(0o600)
