@@ -1,6 +1,7 @@
 """The backup engine against restic: the same work, in turn, on the same machine.
 
-``make bench`` or ``python -m tests.benchmarks.engine [--size quick|standard|full] [--only WORK ...] [--json FILE]``.
+``make bench`` or ``python -m tests.benchmarks.engine [--size quick|standard|full] [--only WORK ...]
+[--pairs N] [--json FILE]``.
 Makes the trees of :mod:`tests.benchmarks.trees`, then lets the two programs of :mod:`tests.benchmarks.programs` do
 each work in pairs, changing who goes first (some of it for an S3 server on this machine, too: rclone's), and prints
 for each work the medians and, of the pairs, the ratio of wall times with its spread. The page cache is left warm for
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -341,7 +342,7 @@ def circumstances(size: str, directory: Path) -> dict[str, str]:
         f" {psutil.virtual_memory().total / 2**30:.0f} GiB memory",
         "system": f"{platform.system()} {platform.release()}, {_file_system(directory)}",
         "versions": f"{Keepwatch().version()}; {Restic().version()}",
-        "size": f"{size}: {SIZES[size]}",
+        "size": size,
         "load before": f"{os.getloadavg()[0]:.1f}",
     }
 
@@ -356,12 +357,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="standard")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="WORK")
+    parser.add_argument("--pairs", type=int, metavar="N", help="in place of the size's own; five are the least to judge by")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where trees and repositories go")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's figures there, too")
     arguments = parser.parse_args()
-    about = circumstances(arguments.size, arguments.directory.resolve())
+    size = SIZES[arguments.size]
+    size = replace(size, pairs=arguments.pairs or size.pairs)
+    about = circumstances(f"{arguments.size}: {size}", arguments.directory.resolve())
     with tempfile.TemporaryDirectory(prefix="keepwatch-bench.", dir=arguments.directory) as name:
-        bench = Bench(Path(name), SIZES[arguments.size], arguments.only)
+        bench = Bench(Path(name), size, arguments.only)
         bench.run()
     sys.stdout.writelines(f"{key}: {value}\n" for key, value in about.items())
     sys.stdout.write("\n" + table(bench.results))
