@@ -1,7 +1,7 @@
 """The backup engine against restic: the same work, in turn, on the same machine.
 
-``make bench`` or ``python -m tests.benchmarks.engine [--size quick|standard|full] [--only WORK ...]
-[--pairs N] [--json FILE]``.
+``make bench`` or ``python -m tests.benchmarks.engine [--size quick|standard|full] [--only WORK ...] [--pairs N]
+[--json FILE]``.
 Makes the trees of :mod:`tests.benchmarks.trees`, then lets the two programs of :mod:`tests.benchmarks.programs` do
 each work in pairs, changing who goes first (some of it for an S3 server on this machine, too: rclone's), and prints
 for each work the medians and, of the pairs, the ratio of wall times with its spread. The page cache is left warm for
@@ -357,7 +357,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=SIZES, default="standard")
     parser.add_argument("--only", nargs="+", choices=TARGETS, default=list(TARGETS), metavar="WORK")
-    parser.add_argument("--pairs", type=int, metavar="N", help="in place of the size's own; five are the least to judge by")
+    parser.add_argument("--pairs", type=int, metavar="N", help="five are the least to judge by")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="where trees and repositories go")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's figures there, too")
     arguments = parser.parse_args()
