@@ -2,8 +2,11 @@
 
 A line is ``{"at", "before", "hash", "line", "record"}`` in JSON; ``hash`` is SHA-256 over the canonical JSON (sorted
 keys, no spaces) of the other four, and ``before`` is the hash of the line before, 64 zeros for the first. Whoever
-changes, removes or inserts a line breaks the chain at a line that ``verify`` names. What the chain cannot show is that
-its end was cut off; whoever needs that keeps the last hash elsewhere.
+changes, removes or inserts a line breaks the chain at a line that ``verify`` names. What the chain alone cannot show is
+that its end was cut off, so the newest line's number and hash stand in a second file, the anchor ``NAME.anchor``, which
+never goes back. That finds a file system that lost the end, an older state of the journal put back, and whoever edits
+one file and knows nothing of the other. It does not find whoever may write here and means to deceive: they can replace
+both, or write a whole new chain. Against them a hash helps that lies where they cannot reach it: ``verify`` takes any.
 
 A writer that dies leaves at most a torn line. The next one begins a new line behind it, and the chain goes on from the
 last whole one; nothing is ever rewritten.
@@ -12,14 +15,17 @@ last whole one; nothing is ever rewritten.
 import fcntl
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from backup.errors import BackupError
 from backup.rfc3339 import format_time
+
+log = logging.getLogger(__name__)
 
 _FIRST = "0" * 64
 _START = b'{"at": "'
@@ -44,6 +50,14 @@ class JournalLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Anchor:
+    """A line that is known to have been written."""
+
+    line: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
 class JournalCheck:
     """What verifying a journal found."""
 
@@ -51,7 +65,7 @@ class JournalCheck:
     """Whole lines in the chain, up to the first that is broken."""
     last_hash: str
     broken_line: int | None = None
-    """The first line of the file, counted from 1, that does not belong; None when the chain holds."""
+    """The first line of the file, counted from 1, that does not belong or is not there; None when the chain holds."""
     problem: str | None = None
     torn: int = 0
     """Lines that a dying writer left behind; they are no damage."""
@@ -62,6 +76,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._anchor_path = path.with_suffix(".anchor")
 
     def append(self, record: Mapping[str, object], *, now: datetime) -> int:
         """Add a record durably and give its number. Raises BackupError when it cannot be written."""
@@ -78,6 +93,7 @@ class Journal:
                 whole = json.dumps(document | {"hash": entry.expected_hash()}, sort_keys=True).encode() + b"\n"
                 _write_all(descriptor, (b"\n" if content and not content.endswith(b"\n") else b"") + whole)
                 os.fsync(descriptor)
+                self._anchor(content, Anchor(number, entry.expected_hash()))
             finally:
                 os.close(descriptor)
         except OSError as error:
@@ -91,9 +107,13 @@ class Journal:
         """Give every whole line, oldest first. Raises BackupError when it cannot be read."""
         return (entry for raw in self._content().splitlines() if (entry := _parse(raw)))
 
-    def verify(self) -> JournalCheck:
-        """Check the whole chain. Raises BackupError when the journal cannot be read."""
-        before, lines, torn = _FIRST, 0, 0
+    def verify(self, noted: Iterable[str] = ()) -> JournalCheck:
+        """Check the whole chain, and that it still holds the anchor's line and those with the hashes ``noted``.
+
+        Raises BackupError when the journal or its anchor cannot be read.
+        """
+        anchor = self._anchored()  # before the lines: whoever appends meanwhile writes it after them
+        before, lines, torn, places = _FIRST, 0, 0, dict[str, int]()
         raws = self._content().splitlines()
         for place, raw in enumerate(raws, 1):
             entry = _parse(raw)
@@ -107,7 +127,44 @@ class Journal:
             if entry.before != before or entry.line != lines + 1:
                 return JournalCheck(lines, before, place, "a line before it was removed, inserted or moved", torn)
             before, lines = entry.hash, lines + 1
-        return JournalCheck(lines, before, torn=torn)
+            places[entry.hash] = lines
+        problem = None
+        if anchor is not None and anchor.line > lines:
+            problem = f"the end was cut off: {anchor.line} lines were written, the last with hash {anchor.hash}"
+        elif anchor is not None and places.get(anchor.hash) != anchor.line:
+            problem = f"line {anchor.line} is not the one that was written, with hash {anchor.hash}"
+        elif missing := next((hash_ for hash_ in noted if hash_ not in places), None):
+            problem = f"no line has the hash {missing}, which was noted elsewhere: lines were cut off"
+        return JournalCheck(lines, before, len(raws) + 1 if problem else None, problem, torn)
+
+    def _anchor(self, before: bytes, new: Anchor) -> None:
+        """Move the anchor on to a new line, unless what it stands for is not in the journal: that must stay known."""
+        try:
+            known = self._anchored()
+            if known is not None and not _holds(before, known):
+                log.error("journal lost lines", extra={"file": str(self.path), "line": known.line})
+                return
+            draft = self._anchor_path.with_suffix(".anchor-new")
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+                json.dump({"line": new.line, "hash": new.hash}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(self._anchor_path)
+        except (OSError, BackupError) as error:  # the line itself is written, and an older anchor is still true
+            log.warning("journal not anchored", extra={"file": str(self.path), "reason": str(error)})
+
+    def _anchored(self) -> Anchor | None:
+        """Read the anchor; None for a journal that has none yet."""
+        try:
+            known = json.loads(self._anchor_path.read_bytes())
+            return Anchor(int(known["line"]), str(known["hash"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BackupError(
+                f"could not read {self._anchor_path}: {error}",
+                hint="it holds the newest line's number and hash; remove it to go on without knowing about lost lines",
+            ) from error
 
     def _content(self) -> bytes:
         try:
@@ -125,6 +182,12 @@ def _looks_torn(raw: bytes) -> bool:
 
 def _last(content: bytes) -> JournalLine | None:
     return next((entry for raw in reversed(content.splitlines()) if (entry := _parse(raw))), None)
+
+
+def _holds(content: bytes, anchor: Anchor) -> bool:
+    """Whether a line is there; it is mostly the last one."""
+    found = (entry for raw in reversed(content.splitlines()) if (entry := _parse(raw)))
+    return any((entry.line, entry.hash) == (anchor.line, anchor.hash) for entry in found)
 
 
 def _parse(raw: bytes) -> JournalLine | None:

@@ -77,9 +77,11 @@ def test_a_changed_record_whose_hash_was_made_to_fit_breaks_the_next_line(journa
 
 @pytest.mark.parametrize("kept", [1, 20, 100])
 def test_a_line_that_a_dying_writer_tore_is_survived(journal: Journal, kept: int) -> None:
-    whole = journal.path.read_bytes()
+    anchor = journal.path.with_suffix(".anchor")
+    whole, anchored = journal.path.read_bytes(), anchor.read_bytes()
     journal.append({"lost": True}, now=NOW)
     journal.path.write_bytes(journal.path.read_bytes()[: len(whole) + kept])
+    anchor.write_bytes(anchored)
     assert (journal.verify().lines, journal.verify().torn) == (4, 1)
     assert journal.append({"next": True}, now=NOW) == 5
     check = journal.verify()
@@ -90,6 +92,65 @@ def test_a_last_line_that_lacks_only_its_newline_counts(journal: Journal) -> Non
     journal.path.write_bytes(journal.path.read_bytes().rstrip(b"\n"))
     assert journal.append({"next": True}, now=NOW) == 5
     assert journal.verify().lines == 5
+
+
+@pytest.mark.parametrize("left", [0, 1, 3])
+def test_lines_that_were_cut_off_the_end_are_missed(journal: Journal, left: int) -> None:
+    rows = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"".join(rows[:left]))
+    check = journal.verify()
+    assert (check.lines, check.broken_line) == (left, left + 1)
+    assert check.problem
+    assert "the end was cut off: 4 lines were written" in check.problem
+
+
+def test_lines_that_were_cut_off_stay_missed_when_others_follow(journal: Journal) -> None:
+    rows = journal.path.read_bytes().splitlines(keepends=True)
+    journal.path.write_bytes(b"".join(rows[:2]))
+    for number in range(6):
+        journal.append({"later": number}, now=NOW)
+        problem = journal.verify().problem
+        assert problem
+        assert ("the end was cut off" if number == 0 else "line 4 is not the one that was written") in problem
+
+
+def test_a_writer_that_died_between_line_and_anchor_is_no_loss(journal: Journal) -> None:
+    anchor = journal.path.with_suffix(".anchor")
+    before = anchor.read_bytes()
+    journal.append({"number": 5}, now=NOW)
+    anchor.write_bytes(before)
+    assert journal.verify().problem is None
+    journal.append({"number": 6}, now=NOW)
+    assert journal.verify().problem is None
+    assert json.loads(anchor.read_bytes()) == {"line": 6, "hash": journal.verify().last_hash}
+
+
+def test_a_journal_from_before_there_were_anchors_gets_one(journal: Journal) -> None:
+    anchor = journal.path.with_suffix(".anchor")
+    anchor.unlink()
+    assert journal.verify().problem is None
+    journal.append({"number": 5}, now=NOW)
+    assert json.loads(anchor.read_bytes())["line"] == 5
+    assert anchor.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_anchor_that_cannot_be_read_is_told(journal: Journal) -> None:
+    journal.path.with_suffix(".anchor").write_text("{")
+    with pytest.raises(BackupError, match=r"drills\.anchor"):
+        journal.verify()
+    assert journal.append({"number": 5}, now=NOW) == 5
+
+
+def test_a_chain_made_anew_is_found_by_a_hash_that_was_noted_elsewhere(journal: Journal) -> None:
+    noted = journal.verify().last_hash
+    assert journal.verify([noted]).problem is None
+    for path in (journal.path, journal.path.with_suffix(".anchor")):
+        path.unlink()
+    journal.append({"job": "docs", "verdict": "PASSED"}, now=NOW)
+    assert journal.verify().problem is None
+    problem = journal.verify([noted]).problem
+    assert problem
+    assert noted in problem
 
 
 def _append_many(path: Path) -> None:
@@ -106,6 +167,7 @@ def test_several_processes_keep_one_chain(tmp_path: Path) -> None:
         writer.join(30)
     check = Journal(path).verify()
     assert (check.lines, check.problem) == (60, None)
+    assert json.loads(path.with_suffix(".anchor").read_bytes()) == {"line": 60, "hash": check.last_hash}
 
 
 def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
