@@ -11,22 +11,24 @@ not carry.
 
 import json
 import logging
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from backup import pack_memory, pauses, suspicions
-from backup.drills.levels import WHOLE
+from backup import pack_memory, past_drills, pauses, suspicions
 from backup.errors import BackupError
 
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
-_WHOLE = f"({', '.join(repr(level.value) for level in WHOLE)})"
 _SUCCESS = "('succeeded', 'partial', 'passed')"
+_TABLES_OF = (past_drills, pack_memory, suspicions, pauses)
+"""Modules that keep tables of their own in this file."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL,
@@ -34,12 +36,6 @@ CREATE TABLE IF NOT EXISTS runs (
     pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}', data_at TEXT
 );
 CREATE INDEX IF NOT EXISTS runs_by_duty ON runs (kind, job, repository, id);
-CREATE TABLE IF NOT EXISTS drills (
-    id INTEGER PRIMARY KEY, run INTEGER, job TEXT NOT NULL, repository TEXT NOT NULL, snapshot TEXT NOT NULL,
-    level TEXT NOT NULL, verdict TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT NOT NULL,
-    rto_seconds REAL, rpo_seconds REAL, files INTEGER NOT NULL, bytes INTEGER NOT NULL, message TEXT NOT NULL,
-    planted TEXT
-);
 CREATE TABLE IF NOT EXISTS snapshots (
     repository TEXT NOT NULL, id TEXT NOT NULL, job TEXT NOT NULL, kind TEXT NOT NULL, taken_at TEXT NOT NULL,
     files INTEGER NOT NULL, bytes INTEGER NOT NULL, added_bytes INTEGER NOT NULL, partial INTEGER NOT NULL,
@@ -97,26 +93,6 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class DrillRow:
-    """One drill that ended; ``planted`` names the fault that was put in its way on purpose."""
-
-    id: int
-    job: str
-    repository: str
-    snapshot: str
-    level: str
-    verdict: str
-    started_at: datetime
-    ended_at: datetime
-    rto_seconds: float | None
-    rpo_seconds: float | None
-    files: int
-    bytes: int
-    message: str
-    planted: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class SnapshotRow:
     """A snapshot as it was last seen in its repository."""
 
@@ -155,18 +131,23 @@ class Request:
 class Catalog:
     """backup.db. One connection, for the thread that made it; other processes have their own."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or make it; a damaged one is set aside. Raises CatalogError when there is no way to have one."""
+    def __init__(self, path: Path, *, to_read: bool = False) -> None:
+        """Open or make it; a damaged one is set aside. One that is only ``to_read`` is neither made nor set aside:
+        where there is none, or a damaged one, this is empty. Raises CatalogError when there is no way to have one.
+        """
         self.path = path
         self.problem: str | None = None
         """What was wrong with the file that was found; None when all was well."""
         try:
-            self._connection = self._open()
+            self._connection = self._open(in_memory=to_read and not path.exists())
         except sqlite3.DatabaseError as error:
             if not path.exists() or isinstance(error, sqlite3.OperationalError):
                 raise self._error("opening", error) from None
-            self._set_aside(error)
-            self._connection = self._open()
+            if to_read:
+                self.problem = f"{path} is damaged: {error}"
+            else:
+                self._set_aside(error)
+            self._connection = self._open(in_memory=to_read)
         self._version = self._data_version()
 
     def close(self) -> None:
@@ -187,7 +168,12 @@ class Catalog:
     def configure(self, jobs: Iterable[str], now: datetime) -> None:
         """Note since when each job is configured; freshness counts from there until its first success."""
         rows = [(name, _text(now)) for name in jobs]
-        self._write("INSERT OR IGNORE INTO jobs VALUES (?, ?)", rows)
+        # a date ahead was a wrong clock's
+        self._write(
+            "INSERT INTO jobs VALUES (?, ?) ON CONFLICT DO UPDATE SET configured_at = excluded.configured_at"
+            " WHERE configured_at > excluded.configured_at",
+            rows,
+        )
 
     def configured_at(self) -> dict[str, datetime]:
         """Return when each job first stood in the settings."""
@@ -259,55 +245,20 @@ class Catalog:
             SELECT kind, job, repository, count(*) AS runs,
                 sum(outcome = 'failed') AS failures, sum(outcome = 'partial') AS partial,
                 sum(outcome = 'inconclusive') AS inconclusive, max(id) AS last,
-                max(CASE WHEN outcome IN {_SUCCESS} THEN coalesce(data_at, started_at) END) AS succeeded_at,
                 max(CASE WHEN outcome IN {_SUCCESS} THEN id ELSE 0 END) AS last_good
             FROM runs GROUP BY kind, job, repository"""  # noqa: S608 - a constant of this module
         found = {}
         for row in self._read(sql):
             last = self.run(row["last"])
+            # the latest in the ledger, not the latest by date: a run of a clock that was ahead must not stay the last
+            good = self.run(row["last_good"]) if row["last_good"] else None
             key = (row["kind"], row["job"], row["repository"])
             found[key] = Standing(
-                last.started_at, last.ended_at, last.outcome, _moment_or_none(row["succeeded_at"]),
+                last.started_at, last.ended_at, last.outcome, (good.data_at or good.started_at) if good else None,
                 self._failures_since(key, row["last_good"]), row["runs"], row["failures"], row["partial"],
                 row["inconclusive"],
             )  # fmt: skip
         return found
-
-    def record_drill(self, run: int, drill: DrillRow) -> None:
-        """Record a drill that ended; its ``id`` is given here."""
-        self._write_one(
-            "INSERT INTO drills (run, job, repository, snapshot, level, verdict, started_at, ended_at, rto_seconds,"
-            " rpo_seconds, files, bytes, message, planted) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (run, drill.job, drill.repository, drill.snapshot, drill.level, drill.verdict, _text(drill.started_at),
-             _text(drill.ended_at), drill.rto_seconds, drill.rpo_seconds, drill.files, drill.bytes, drill.message,
-             drill.planted),
-        )  # fmt: skip
-
-    def drills(self, limit: int) -> list[DrillRow]:
-        """Return the latest drills, newest first; one with a planted fault tests the drill, not the job."""
-        rows = self._read("SELECT * FROM drills WHERE planted IS NULL ORDER BY id DESC LIMIT ?", (limit,))
-        return [_drill(row) for row in rows]
-
-    def last_drills(self) -> dict[str, DrillRow]:
-        """Return each job's latest drill."""
-        sql = "SELECT * FROM drills WHERE id IN (SELECT max(id) FROM drills WHERE planted IS NULL GROUP BY job)"
-        return {row["job"]: _drill(row) for row in self._read(sql)}
-
-    def proven(self) -> dict[tuple[str, str], datetime]:
-        """Return when each snapshot was last proven by a drill, by repository and snapshot id."""
-        sql = f"""
-            SELECT repository, snapshot, max(ended_at) AS at FROM drills
-            WHERE verdict = 'PASSED' AND planted IS NULL AND level IN {_WHOLE} GROUP BY repository, snapshot"""  # noqa: S608
-        return {(row["repository"], row["snapshot"]): _moment(row["at"]) for row in self._read(sql)}
-
-    def newest_proven(self, repository: str) -> dict[str, str]:
-        """Return, by job, the snapshot of ``repository`` that was proven last."""
-        sql = f"""
-            SELECT job, snapshot FROM drills WHERE id IN (
-                SELECT max(id) FROM drills
-                WHERE verdict = 'PASSED' AND planted IS NULL AND level IN {_WHOLE} AND repository = ? GROUP BY job
-            )"""  # noqa: S608
-        return {row["job"]: row["snapshot"] for row in self._read(sql, (repository,))}
 
     def replace_snapshots(self, repository: str, snapshots: Iterable[SnapshotRow]) -> None:
         """Remember what was just seen in a repository, instead of what was seen before."""
@@ -388,21 +339,28 @@ class Catalog:
             AND outcome IN ('failed', 'inconclusive', 'interrupted')"""
         return int(self._read(sql, (*key, last_good))[0]["n"])
 
-    def _open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None)
+    def _open(self, *, in_memory: bool = False) -> sqlite3.Connection:
+        place = ":memory:" if in_memory else self.path
+        if not in_memory:
+            self._make_private()
+        connection = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None)
         try:
             connection.row_factory = sqlite3.Row
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
-            connection.executescript(_SCHEMA + pack_memory.SCHEMA + suspicions.SCHEMA + pauses.SCHEMA)
+            connection.executescript(_SCHEMA + "".join(module.SCHEMA for module in _TABLES_OF))
             _add_new_columns(connection)
             if (found := connection.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
                 raise sqlite3.DatabaseError(found)
         except BaseException:
             connection.close()
             raise
-        self.path.chmod(0o600)
         return connection
+
+    def _make_private(self) -> None:
+        """Make the file for its owner alone; SQLite gives the same rights to what it puts beside it."""
+        with suppress(OSError):  # SQLite says better why it cannot be opened
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _set_aside(self, error: sqlite3.DatabaseError) -> None:
         number = 1
@@ -488,12 +446,4 @@ def _run(row: sqlite3.Row) -> RunRow:
         row["id"], row["kind"], row["job"], row["repository"], _moment(row["started_at"]),
         _moment_or_none(row["ended_at"]), row["outcome"], row["message"], row["pid"], row["snapshot"],
         json.loads(row["figures"]), _moment_or_none(row["data_at"]),
-    )  # fmt: skip
-
-
-def _drill(row: sqlite3.Row) -> DrillRow:
-    return DrillRow(
-        row["id"], row["job"], row["repository"], row["snapshot"], row["level"], row["verdict"],
-        _moment(row["started_at"]), _moment(row["ended_at"]), row["rto_seconds"], row["rpo_seconds"], row["files"],
-        row["bytes"], row["message"], row["planted"],
     )  # fmt: skip

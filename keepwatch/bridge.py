@@ -7,12 +7,13 @@ never runs reports no failure, and on the day of installation nothing is overdue
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
+from backup.past_drills import PastDrill
 from config.checks.forecast import ForecastSettings
 from config.jobs import JobSettings
 from config.units import format_duration, format_size
 from keepwatch.duties import BACKUPS
 from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
-from keepwatch.view import DrillView, DutyView, JobView, RepositoryView
+from keepwatch.view import DutyView, JobView, RepositoryView
 from monitor.alerting import Policy
 from monitor.result import Reading, Result, Status
 
@@ -175,7 +176,7 @@ def _judge_drill(job: JobView, now: datetime) -> Result:
     return _drill_result(job, Status.OK, message, now, last)
 
 
-def _drill_result(job: JobView, status: Status, message: str, now: datetime, last: DrillView | None) -> Result:
+def _drill_result(job: JobView, status: Status, message: str, now: datetime, last: PastDrill | None) -> Result:
     measured = last.rto_seconds if last else None
     readings = (Reading("rto", measured, "seconds"),) if measured is not None else ()
     return Result(_drill(job.name), "", status, message, now, 0.0, readings)

@@ -9,7 +9,6 @@ from datetime import datetime
 
 from backup.applications.base import LATEST, RecoveryTarget
 from backup.applications.open import open_applications
-from backup.catalog import DrillRow
 from backup.drills.assertions import Assertion
 from backup.drills.drill import run_drill
 from backup.drills.levels import Level
@@ -17,6 +16,7 @@ from backup.drills.report import RANDOM_MOMENT, DrillReport, DrillWishes, Verdic
 from backup.errors import Interrupted
 from backup.journal import Journal
 from backup.pack_memory import PackMemory
+from backup.past_drills import PastDrill, PastDrills
 from backup.storage.open import open_configured
 from config.drills import AssertSettings, DrillSettings
 from config.secrets import read_password
@@ -80,7 +80,7 @@ def drill(work: Work) -> Ending:
         if reading is not None:
             reading.remember()
     number = Journal(work.state.journal).append(report.evidence() | {"repository": repository.url}, now=work.clock())
-    work.catalog.record_drill(work.order.run_id, _drill_row(report, work.order))
+    PastDrills(work.catalog).add(work.order.run_id, _remembered(report, work.order), planted=report.planted)
     return drill_ending(report, number)
 
 
@@ -166,8 +166,8 @@ _VERDICTS = {
 }
 
 
-def _drill_row(report: DrillReport, order: Order) -> DrillRow:
-    return DrillRow(
+def _remembered(report: DrillReport, order: Order) -> PastDrill:
+    return PastDrill(
         id=0,
         job=order.job,
         repository=order.repository,
@@ -181,5 +181,4 @@ def _drill_row(report: DrillReport, order: Order) -> DrillRow:
         files=report.files,
         bytes=report.bytes,
         message=report.message,
-        planted=report.planted,
     )

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from backup.catalog import Catalog, SnapshotRow
 from backup.pack_memory import PackMemory
+from backup.past_drills import PastDrills
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
@@ -13,7 +14,7 @@ from keepwatch.guarding import note_tagged
 
 def proven_snapshots(catalog: Catalog, repository: str) -> frozenset[str]:
     """Return the ids of the snapshots in ``repository`` that a drill has proven."""
-    return frozenset(snapshot for name, snapshot in catalog.proven() if name == repository)
+    return frozenset(snapshot for name, snapshot in PastDrills(catalog).proven() if name == repository)
 
 
 def remember(repository: Repository, name: str, catalog: Catalog, clock: Callable[[], datetime]) -> None:

@@ -8,6 +8,7 @@ All moments are aware UTC; all sizes bytes; all durations seconds.
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from backup.past_drills import PastDrill
 from keepwatch.wal.status import WalStatus
 from monitor.result import Reading, Status
 
@@ -119,29 +120,6 @@ class DutyView:
 
 
 @dataclass(frozen=True, slots=True)
-class DrillView:
-    """A restore drill that ended."""
-
-    id: int
-    job: str
-    repository: str
-    snapshot: str
-    level: str
-    verdict: str
-    """``PASSED``, ``FAILED`` or ``INCONCLUSIVE``."""
-    started_at: datetime
-    ended_at: datetime
-    rto_seconds: float | None
-    """Measured time to have everything back."""
-    rpo_seconds: float | None
-    """Measured age of the data that came back."""
-    files: int
-    bytes: int
-    message: str
-    """What was compared, or what failed, by name."""
-
-
-@dataclass(frozen=True, slots=True)
 class SnapshotView:
     """One restorable state of a job."""
 
@@ -236,7 +214,7 @@ class JobView:
     last_run: RunView | None
     last_backup: RunView | None
     """The last full or incremental run that ended, whatever its outcome."""
-    last_drill: DrillView | None
+    last_drill: PastDrill | None
     newest_snapshot: SnapshotView | None
     suspicions: tuple[SuspicionView, ...] = ()
     """Snapshots that wait for somebody's agreement, oldest first."""
@@ -342,7 +320,7 @@ class View:
     jobs: tuple[JobView, ...] = ()
     runs: tuple[RunView, ...] = ()
     """The latest, newest first."""
-    drills: tuple[DrillView, ...] = ()
+    drills: tuple[PastDrill, ...] = ()
     """The latest, newest first."""
     snapshots: tuple[SnapshotView, ...] = ()
     """Newest first."""

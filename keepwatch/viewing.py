@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from backup.catalog import Catalog, DrillRow, RunRow, SnapshotRow, Standing
+from backup.catalog import Catalog, RunRow, SnapshotRow, Standing
 from backup.pack_memory import Reading, readings
+from backup.past_drills import PastDrill, PastDrills
 from backup.pauses import Pause, Pauses
 from backup.suspicions import Suspicion, Suspicions
 from config.jobs import JobSettings
 from config.settings import Settings
 from keepwatch import __version__
-from keepwatch.duties import BACKUPS, Duty, Key, Ledger, configured_name, ledger_of, next_due
+from keepwatch.duties import BACKUPS, NOTHING, Duty, Key, Ledger, configured_name, ledger_of, next_due
 from keepwatch.orders import Progress
 from keepwatch.view import (
     AlertView,
     ChannelView,
     CheckView,
-    DrillView,
     DutyView,
     JobView,
     PauseView,
@@ -65,8 +65,8 @@ class BackupPart:
     standings: Mapping[Key, Standing] = field(default_factory=dict)
     last_runs: tuple[RunRow, ...] = ()
     runs: tuple[RunRow, ...] = ()
-    drills: tuple[DrillRow, ...] = ()
-    last_drills: Mapping[str, DrillRow] = field(default_factory=dict)
+    drills: tuple[PastDrill, ...] = ()
+    last_drills: Mapping[str, PastDrill] = field(default_factory=dict)
     snapshots: tuple[SnapshotRow, ...] = ()
     proven: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     repositories: tuple[RepositoryView, ...] = ()
@@ -147,14 +147,15 @@ def read_backups(
                 row.verified_at if row else None, row.problem if row else None,
             )
         )  # fmt: skip
+    drills = PastDrills(catalog)
     return BackupPart(
         standings=standings,
         last_runs=tuple(catalog.last_runs()),
         runs=tuple(catalog.runs(_RUNS_SHOWN)),
-        drills=tuple(catalog.drills(_DRILLS_SHOWN)),
-        last_drills=catalog.last_drills(),
+        drills=tuple(drills.latest(_DRILLS_SHOWN)),
+        last_drills=drills.last_of_jobs(),
         snapshots=snapshots,
-        proven=catalog.proven(),
+        proven=drills.proven(),
         repositories=tuple(repositories),
         readings=readings(catalog),
         suspicions=tuple(Suspicions(catalog).pending()),
@@ -169,7 +170,7 @@ def read_backups(
 def build_view(ingredients: Ingredients, now: datetime) -> View:
     """Assemble the view."""
     settings, part, watch = ingredients.settings, ingredients.backups, ingredients.watch
-    ledger = ledger_of(part.standings, part.running)
+    ledger = ledger_of(part.standings, part.running, now)
     suspicious = {(s.repository, s.snapshot) for s in part.suspicions}
     snapshots = tuple(
         _snapshot(row, part.proven, suspicious=(row.repository, row.id) in suspicious) for row in part.snapshots
@@ -184,7 +185,7 @@ def build_view(ingredients: Ingredients, now: datetime) -> View:
         alerts=watch.alerts,
         jobs=tuple(_job(name, job, ingredients, ledger, snapshots, now) for name, job in settings.jobs.items()),
         runs=tuple(_run(row, part.running) for row in part.runs),
-        drills=tuple(_drill(row) for row in part.drills),
+        drills=part.drills,
         snapshots=snapshots[:_SNAPSHOTS_SHOWN],
         repositories=tuple(
             replace(
@@ -232,7 +233,6 @@ def _job(
     running = next((run for run in part.runs if run.job == name and run.outcome == "running"), None)
     ended = [run for run in part.last_runs if run.job == name]
     last_backup = next((run for run in ended if run.kind in BACKUPS), None)
-    last_drill = part.last_drills.get(name)
     pause = next((pause for pause in part.pauses if pause.job == name and pause.lasts(now)), None)
     return JobView(
         name=name,
@@ -249,7 +249,7 @@ def _job(
         running=_run(running, part.running) if running else None,
         last_run=_run(ended[0], part.running) if ended else None,
         last_backup=_run(last_backup, part.running) if last_backup else None,
-        last_drill=_drill(last_drill) if last_drill else None,
+        last_drill=part.last_drills.get(name),
         newest_snapshot=next((snapshot for snapshot in snapshots if snapshot.job == name), None),
         suspicions=tuple(
             SuspicionView(s.snapshot, s.repository, s.taken_at, s.reasons) for s in part.suspicions if s.job == name
@@ -261,14 +261,14 @@ def _job(
 
 
 def _duty(duty: Duty, part: BackupPart, ledger: Ledger, settings: Settings) -> DutyView:
-    row = part.standings.get(duty.key)
+    row, facts = part.standings.get(duty.key), ledger.get(duty.key, NOTHING)
     return DutyView(
         kind=duty.kind,
         repository=duty.repository,
         schedule=str(duty.schedule),
         next_due_at=next_due(duty, ledger, settings.daemon.zone),
-        last_success_at=row.last_success_at if row else None,
-        last_attempt_at=row.last_started_at if row else None,
+        last_success_at=facts.last_success_at,
+        last_attempt_at=facts.last_started_at,
         max_age_seconds=duty.max_age.total_seconds() if duty.max_age else 0.0,
         runs=row.runs if row else 0,
         failures=row.failures if row else 0,
@@ -282,13 +282,6 @@ def _run(row: RunRow, running: Mapping[Key, Progress | None]) -> RunView:
     return RunView(
         row.id, row.job, row.kind, row.repository, row.outcome, row.started_at, row.ended_at, row.message,
         progress.share if progress else None, row.figures,
-    )  # fmt: skip
-
-
-def _drill(row: DrillRow) -> DrillView:
-    return DrillView(
-        row.id, row.job, row.repository, row.snapshot, row.level, row.verdict, row.started_at, row.ended_at,
-        row.rto_seconds, row.rpo_seconds, row.files, row.bytes, row.message,
     )  # fmt: skip
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
 
-from backup.catalog import DrillRow, RunRow
+from backup.catalog import RunRow
+from backup.past_drills import PastDrill
 from monitor.episodes import Episode
 from monitor.result import Status
 
@@ -146,7 +147,7 @@ def of_job(
     rpo_seconds: float | None,
     rto_seconds: float | None,
     runs: Sequence[RunRow],
-    drills: Sequence[DrillRow],
+    drills: Sequence[PastDrill],
     period: Period,
 ) -> JobFigures:
     """Compute one job's figures. ``runs`` and ``drills`` may be everybody's, from any time."""

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from backup.catalog import Catalog, DrillRow, RunRow
+from backup.catalog import Catalog, RunRow
 from backup.errors import BackupError
 from backup.journal import Journal
 from backup.pack_memory import readings
+from backup.past_drills import PastDrill, PastDrills
 from config.settings import Settings
 from config.showing import masked_url
 from keepwatch import __version__
@@ -62,7 +63,7 @@ class Report:
     timezone: str
     period: Period
     jobs: tuple[JobFigures, ...]
-    drills: tuple[DrillRow, ...]
+    drills: tuple[PastDrill, ...]
     """Those of the period, newest first."""
     alerts: AlertFigures
     checks: tuple[Availability, ...]
@@ -91,9 +92,9 @@ def gather(settings: Settings, state: StateDirectory, period: str, now: datetime
     """Make the report of the latest day, week or month up to ``now``. Raises CatalogError without a ledger."""
     span = Period(period, now - PERIODS[period], now)
     unread: list[str] = []
-    with Catalog(state.backup_db) as catalog:
+    with Catalog(state.backup_db, to_read=True) as catalog:
         runs = catalog.runs_since(span.since)
-        drills = tuple(d for d in catalog.drills(_MOST_DRILLS) if span.since < d.ended_at <= span.until)
+        drills = tuple(d for d in PastDrills(catalog).latest(_MOST_DRILLS) if span.since < d.ended_at <= span.until)
         repositories = tuple(_repositories(catalog, settings, runs, span))
         if catalog.problem:
             unread.append(catalog.problem)
@@ -125,7 +126,7 @@ def _watched(
 ) -> tuple[AlertFigures, tuple[Availability, ...]]:
     """Read what the monitor remembers; nothing of it when its file cannot be read."""
     try:
-        store = MonitorStore(state.monitor_db)
+        store = MonitorStore(state.monitor_db, to_read=True)
         try:
             found = read_episodes(store, period.since, period.until)
             known: Mapping[tuple[str, str], Status] = store.statuses()

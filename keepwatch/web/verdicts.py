@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 
 from backup.drills.levels import WHOLE
+from backup.past_drills import PastDrill
 from config.units import format_duration
 from keepwatch.languages import Said
-from keepwatch.view import AlertView, CheckView, DrillView, JobView, View
+from keepwatch.view import AlertView, CheckView, JobView, View
 from keepwatch.web.human import span
 from monitor.result import Status
 
@@ -189,7 +190,7 @@ def tally(checks: Sequence[CheckView]) -> list[tuple[Tone, int, str]]:
     return [(tone, count, word) for (tone, word), count in sorted(counts.items(), reverse=True)]
 
 
-def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
+def proof_of(job: JobView, drills: Sequence[PastDrill], now: datetime) -> Proof:
     """Weigh one job's last drill, its age, and its two objectives. ``drills``: the latest of all jobs, newest first."""
     duties = [d for d in job.duties if d.kind == "drill"]
     candidates = [*drills, *([job.last_drill] if job.last_drill else [])]
@@ -209,7 +210,7 @@ def proof_of(job: JobView, drills: Sequence[DrillView], now: datetime) -> Proof:
     return Proof(job.name, tone, word, proven_at, rto, rpo)
 
 
-def _had_all_back(drill: DrillView) -> bool:
+def _had_all_back(drill: PastDrill) -> bool:
     return drill.verdict == "PASSED" and drill.level in WHOLE
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from backup.catalog import Catalog, CatalogError, DrillRow, Request, SnapshotRow
+from backup.catalog import Catalog, CatalogError, Request, SnapshotRow
+from backup.past_drills import PastDrill, PastDrills
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-DRILL = DrillRow(
-    0, "docs", "local", "abc", "restore", "PASSED", NOW, NOW + HOUR, 12.5, 60.0, 3, 1000, "all back", None
+DRILL = PastDrill(
+    0, "docs", "local", "abc", "restore", "PASSED", NOW, NOW + HOUR, 12.5, 60.0, 3, 1000, "all back"
 )  # fmt: skip
 SNAPSHOT = SnapshotRow("local", "abc", "docs", "full", NOW, 3, 1000, 900, partial=False)
 
@@ -52,6 +53,16 @@ def test_a_standing_counts_outcomes_and_what_fell_short_since_the_last_success(c
     assert standing.failures_in_row == 4
 
 
+def test_a_run_dated_by_a_clock_that_was_ahead_is_not_the_last_success_for_ever(catalog: Catalog) -> None:
+    attempt(catalog, "succeeded", at=NOW + 4000 * 24 * HOUR)
+    attempt(catalog, "succeeded", at=NOW)
+    assert catalog.standings()["full", "docs", "local"].last_success_at == NOW
+    catalog.configure(["docs"], NOW + HOUR)
+    catalog.configure(["docs"], NOW)
+    catalog.configure(["docs"], NOW + HOUR)
+    assert catalog.configured_at()["docs"] == NOW
+
+
 def test_runs_of_other_duties_stand_for_themselves(catalog: Catalog) -> None:
     attempt(catalog, "succeeded", at=NOW)
     attempt(catalog, "failed", at=NOW, kind="incremental")
@@ -62,14 +73,14 @@ def test_runs_of_other_duties_stand_for_themselves(catalog: Catalog) -> None:
 
 def test_drills_prove_snapshots_unless_a_fault_was_planted_or_they_failed(catalog: Catalog) -> None:
     run = attempt(catalog, "passed", at=NOW, kind="drill")
-    catalog.record_drill(run, DRILL)
-    catalog.record_drill(run, replace(DRILL, snapshot="bad", verdict="FAILED", ended_at=NOW + 2 * HOUR))
-    catalog.record_drill(run, replace(DRILL, snapshot="fake", planted="flipped-bit", ended_at=NOW + 3 * HOUR))
-    assert catalog.proven() == {("local", "abc"): NOW + HOUR}
-    assert catalog.newest_proven("local") == {"docs": "abc"}
-    assert [row.snapshot for row in catalog.drills(5)] == ["bad", "abc"]
-    assert catalog.last_drills()["docs"].snapshot == "bad"
-    assert replace(catalog.drills(5)[1], id=0) == DRILL
+    drills = PastDrills(catalog)
+    drills.add(run, DRILL)
+    drills.add(run, replace(DRILL, snapshot="bad", verdict="FAILED", ended_at=NOW + 2 * HOUR))
+    drills.add(run, replace(DRILL, snapshot="fake", ended_at=NOW + 3 * HOUR), planted="flipped-bit")
+    assert drills.proven() == {("local", "abc"): NOW + HOUR}
+    assert [row.snapshot for row in drills.latest(5)] == ["bad", "abc"]
+    assert drills.last_of_jobs()["docs"].snapshot == "bad"
+    assert replace(drills.latest(5)[1], id=0) == DRILL
 
 
 def test_snapshots_are_replaced_by_what_was_last_seen(catalog: Catalog) -> None:

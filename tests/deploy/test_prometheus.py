@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
+from backup.past_drills import PastDrill
 from keepwatch.metrics import MetricsPage
 from keepwatch.view import (
     AlertView,
     CheckView,
-    DrillView,
     DutyView,
     ExerciseView,
     JobView,
@@ -53,7 +53,7 @@ def exported_metrics() -> set[str]:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     done = RunView(1, "documents", "full", "local", "partial", at, at, figures=FIGURES)
     duties = tuple(DutyView(k, "local", "every 1h", at, at, at, 7200.0) for k in ("full", "drill", "verify"))
-    drill = DrillView(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
+    drill = PastDrill(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
     job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None)
     reading = ReadingView(1, 0.5, at, 1.0)
     repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading)

@@ -3,8 +3,9 @@
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from backup.catalog import Catalog, DrillRow
+from backup.catalog import Catalog
 from backup.journal import Journal
+from backup.past_drills import PastDrill, PastDrills
 from keepwatch.plans.records import Exercise, Verdict
 from monitor.alerting import Alert, Change, State, Transition
 from monitor.result import Status
@@ -51,11 +52,11 @@ class Month(Planned):
         verdict = "FAILED" if failed else "PASSED"
         message = "invoice-17.pdf came back different" if failed else "1204 entries came back as they were"
         measured = None if failed else rto
-        row = DrillRow(
+        row = PastDrill(
             0, job, "local", "ab" * 32, "restore", verdict, at, at + timedelta(seconds=rto), measured, 1800.0, 1204,
-            3 * GIB, message, None,
+            3 * GIB, message,
         )  # fmt: skip
-        catalog.record_drill(run, row)
+        PastDrills(catalog).add(run, row)
         catalog.end_run(run, verdict.lower(), message, now=at + timedelta(seconds=rto))
         Journal(self.state.journal).append({"job": job, "verdict": verdict, "message": message}, now=at)
 

@@ -3,8 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from backup.past_drills import PastDrill
 from keepwatch import bridge
-from keepwatch.view import DrillView, DutyView, JobView, ReadingView, RepositoryView, RunView, SuspicionView
+from keepwatch.view import DutyView, JobView, ReadingView, RepositoryView, RunView, SuspicionView
 from monitor.result import Status
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -26,7 +27,7 @@ def run(outcome, message=""):
 
 def drill(verdict="PASSED", rto=30.0, rpo=600.0):
     times = ago(HOUR), ago(HOUR)
-    return DrillView(1, "docs", "local", "ab", "restore", verdict, *times, rto, rpo, 9, 99, "pack 12ab is gone")
+    return PastDrill(1, "docs", "local", "ab", "restore", verdict, *times, rto, rpo, 9, 99, "pack 12ab is gone")
 
 
 def reading(oldest_ago, within=30 * DAY):

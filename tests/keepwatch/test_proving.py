@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from backup.catalog import Catalog, DrillRow
+from backup.catalog import Catalog
 from backup.journal import Journal
+from backup.past_drills import PastDrill, PastDrills
 from config.loading import load
 from config.problems import ConfigProblems
 from keepwatch import proving
@@ -65,9 +66,9 @@ class Office:
         assert ending.outcome == "succeeded", ending.message
         return ending.snapshot
 
-    def last(self) -> DrillRow:
+    def last(self) -> PastDrill:
         with Catalog(self.state.backup_db) as catalog:
-            return catalog.drills(1)[0]
+            return PastDrills(catalog).latest(1)[0]
 
 
 @pytest.fixture
@@ -89,10 +90,10 @@ def test_a_shallow_drill_passes_and_does_not_prove_a_snapshot(office: Office) ->
     assert office.run().outcome == "passed"
     assert office.last().level == "sample"
     with Catalog(office.state.backup_db) as catalog:
-        assert catalog.proven() == {}
+        assert PastDrills(catalog).proven() == {}
     assert office.run(level="restore").outcome == "passed"
     with Catalog(office.state.backup_db) as catalog:
-        assert list(catalog.proven()) == [("local", snapshot)]
+        assert list(PastDrills(catalog).proven()) == [("local", snapshot)]
 
 
 def test_what_a_drill_reads_is_remembered_for_the_next_one(office: Office) -> None:

@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backup.catalog import DrillRow, RunRow
+from backup.catalog import RunRow
+from backup.past_drills import PastDrill
 from keepwatch.report.drawing import HEIGHT, WIDTH, bars, chart, per_slice, thinned
 from keepwatch.report.figures import Period, availability, growth, loss, of_alerts, of_job
 from monitor.episodes import Episode, Span
@@ -29,8 +30,8 @@ def run(
     return RunRow(1, kind, "ledger", repository, hour(started), end, outcome, "", None, "", figures, data_at)
 
 
-def drill(ended: float, rto: float | None, verdict: str = "PASSED", job: str = "ledger") -> DrillRow:
-    return DrillRow(1, job, "local", "", "restore", verdict, hour(ended), hour(ended), rto, 1.0, 1, 1, "", None)
+def drill(ended: float, rto: float | None, verdict: str = "PASSED", job: str = "ledger") -> PastDrill:
+    return PastDrill(1, job, "local", "", "restore", verdict, hour(ended), hour(ended), rto, 1.0, 1, 1, "")
 
 
 def episode(*spans: tuple[Status, float, float | None], check: str = "disk", taken: float | None = None) -> Episode:

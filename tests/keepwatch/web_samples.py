@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from backup.past_drills import PastDrill
 from keepwatch.view import (
     AlertView,
     CheckView,
-    DrillView,
     DutyView,
     JobView,
     RepositoryView,
@@ -88,8 +88,8 @@ def run(number: int, job: str, kind: str, outcome: str, hours: float, took: floa
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def drill(number: int, job: str, verdict: str, hours: float, message: str, **changes: object) -> DrillView:
-    plain = DrillView(number, job, "local", "0a" * 32, "restore", verdict, ago(hours=hours, minutes=4),
+def drill(number: int, job: str, verdict: str, hours: float, message: str, **changes: object) -> PastDrill:
+    plain = PastDrill(number, job, "local", "0a" * 32, "restore", verdict, ago(hours=hours, minutes=4),
         ago(hours=hours),
                       192.0, 3_720.0, 12_345, int(4.2 * GIB), message)
     return replace(plain, **changes)  # type: ignore[arg-type]
@@ -241,7 +241,7 @@ def bad_day() -> View:
     )
 
 
-def failed_run(report: DrillView) -> RunView:
+def failed_run(report: PastDrill) -> RunView:
     return RunView(96, report.job, "drill", report.repository, "failed", report.started_at, report.ended_at,
         report.message)
 
