@@ -15,6 +15,7 @@ from config.positions import Path as Keys
 from config.positions import positions
 from config.problems import Problem
 
+_COMMAND_LINE = Path("command line")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _AT_LINE = re.compile(r"\(at (?:line (\d+), column \d+|end of document)\)")
 
@@ -64,6 +65,13 @@ class Document:
             self.problems.append(Problem(file, line, "", f"not valid TOML: {what[:1].lower()}{what[1:]}"))
             return
         self._merge(self.data, data, (), {keys: Place(file, line) for keys, line in positions(text).items()})
+
+    def decide(self, keys: tuple[str, str], value: str) -> None:
+        """Put ``value`` in place of whatever the files say: somebody chose it when the program was started."""
+        table = self.data.setdefault(keys[0], {})
+        if isinstance(table, dict):  # what it is instead is a problem of its own
+            table[keys[1]] = value
+            self.places[keys] = Place(_COMMAND_LINE, 1)
 
     def _merge(self, into: dict[str, Any], new: dict[str, Any], table: Keys, places: Mapping[Keys, Place]) -> None:
         """Merge ``new`` into the same ``table`` of this document. Outside of lists a path is the same in every file."""

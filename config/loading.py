@@ -41,14 +41,16 @@ def load(
     *,
     environ: Mapping[str, str],
     state_dir: Path | None = None,
+    listen: str | None = None,
     machine: Machine | None = None,
 ) -> Settings:
     """Load and validate everything; ``path`` None takes the embedded default. Raises ConfigProblems with all of them.
 
     The result is whole: ``settings.daemon`` has ``state_dir`` (argument, $KEEPWATCH_STATE_DIR, the file, the
-    machine's default, in this order), ``host`` and ``timezone`` filled in. ``machine`` is looked at unless given.
+    machine's default, in this order), ``host`` and ``timezone`` filled in. ``listen`` takes the place of what the file
+    says for the page. ``machine`` is looked at unless given.
     """
-    return load_document(path, environ=environ, state_dir=state_dir, machine=machine)[0]
+    return load_document(path, environ=environ, state_dir=state_dir, listen=listen, machine=machine)[0]
 
 
 def load_document(
@@ -56,6 +58,7 @@ def load_document(
     *,
     environ: Mapping[str, str],
     state_dir: Path | None = None,
+    listen: str | None = None,
     machine: Machine | None = None,
 ) -> tuple[Settings, Document]:
     """Do what :func:`load` does, and return with the settings what was written and where."""
@@ -67,11 +70,15 @@ def load_document(
     else:
         document = Document()
         document.add(default.text(chosen or machine.state_dir), None)
+    if chosen is not None:
+        document.decide(("daemon", "state_dir"), str(chosen))
+    if listen is not None:
+        document.decide(("web", "listen"), listen)
     unread = bool(document.problems)
     problems = document.problems
     settings: Settings | None = None
     try:
-        data = _with_plans(_with_machine(document, machine, chosen), path)
+        data = _with_plans(_with_machine(document, machine), path)
         settings = Settings.model_validate(data, context={"environ": environ})
     except ValidationError as errors:
         problems += [explain(error, document) for error in errors.errors(include_url=False)]
@@ -83,13 +90,13 @@ def load_document(
     return settings, document
 
 
-def _with_machine(document: Document, machine: Machine, state_dir: Path | None) -> dict[str, object]:
+def _with_machine(document: Document, machine: Machine) -> dict[str, object]:
     """Return the document's data with the daemon's gaps filled in; what has the wrong type is left for validation."""
     written = document.data.get("daemon", {})
     if not isinstance(written, dict):
         return document.data
     daemon = {"host": machine.host, "timezone": machine.timezone, "state_dir": str(machine.state_dir), **written}
-    return {**document.data, "daemon": {**daemon, "state_dir": str(state_dir)} if state_dir else daemon}
+    return {**document.data, "daemon": daemon}
 
 
 def _with_plans(data: dict[str, object], path: Path | None) -> dict[str, object]:

@@ -10,6 +10,7 @@ name and started afresh, if the one who opens it says so. Knows nothing of what 
 """
 
 import contextlib
+import os
 import sqlite3
 import threading
 from collections import Counter
@@ -48,11 +49,13 @@ class MonitorStoreCorrupt(MonitorStoreError):  # noqa: N818
 class Database:
     """The file, open. Every method may be called from any thread."""
 
-    def __init__(self, path: Path, *, set_aside_corrupt: bool = False) -> None:
+    def __init__(self, path: Path, *, set_aside_corrupt: bool = False, to_read: bool = False) -> None:
         """Open or make the file. With ``set_aside_corrupt`` a damaged one is renamed and an empty one takes its place,
-        and room is reserved for the day when the disk is full. Raises MonitorStoreError.
+        and room is reserved for the day when the disk is full. One that is only ``to_read`` is not made: where there is
+        none, this is empty. Raises MonitorStoreError.
         """
         self.path = path
+        self._in_memory = to_read and not path.exists()
         self.set_aside: list[Path] = []
         """Damaged files, as they are called now, in the order in which they were found."""
         self._renames = set_aside_corrupt
@@ -107,9 +110,10 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         with self._translated("opened"):
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-            )
+            if not self._in_memory:
+                self._make_private()
+            place = ":memory:" if self._in_memory else self.path
+            connection = sqlite3.connect(place, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 connection.row_factory = sqlite3.Row
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -125,6 +129,11 @@ class Database:
                 connection.close()
                 raise
         return connection
+
+    def _make_private(self) -> None:
+        """Make the file for its owner alone; SQLite gives the same rights to what it puts beside it."""
+        with contextlib.suppress(OSError):  # SQLite says better why it cannot be opened
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

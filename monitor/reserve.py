@@ -33,9 +33,8 @@ class Reserve:
                 return
             try:
                 # Real blocks: a hole in a file would reserve nothing.
-                with self.path.open("wb") as file:
-                    for _ in range(self._size_bytes // len(_BLOCK)):
-                        file.write(_BLOCK)
+                with open(self.path, "wb", opener=_privately) as file:
+                    file.writelines(_BLOCK for _ in range(self._size_bytes // len(_BLOCK)))
                     file.flush()
                     os.fsync(file.fileno())
             except OSError:
@@ -48,3 +47,7 @@ class Reserve:
         self._held = False
         with suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+
+def _privately(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -98,11 +98,11 @@ class AlertLogEntry:
 class MonitorStore:
     """The tables of alerts. Every method raises MonitorStoreError. Safe to use from several threads."""
 
-    def __init__(self, path: Path, *, set_aside_corrupt: bool = False) -> None:
+    def __init__(self, path: Path, *, set_aside_corrupt: bool = False, to_read: bool = False) -> None:
         """Open or make the file. Only the daemon sets ``set_aside_corrupt``: a damaged file is renamed then
-        (the name is in ``database.set_aside``) and an empty one takes its place.
+        (the name is in ``database.set_aside``) and an empty one takes its place. ``to_read`` makes none.
         """
-        self.database = Database(path, set_aside_corrupt=set_aside_corrupt)
+        self.database = Database(path, set_aside_corrupt=set_aside_corrupt, to_read=to_read)
 
     def close(self) -> None:
         """Close the file."""

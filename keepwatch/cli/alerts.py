@@ -44,7 +44,7 @@ def alerts(
     """List the alerts: firing, pending, and those resolved within the last day; or what they had run."""
     setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
-    store = MonitorStore(setup.state.monitor_db)
+    store = MonitorStore(setup.recorded.monitor_db, to_read=True)
     try:
         if actions:
             _list_actions(action_log(store, limit=200), zone, as_json=as_json)
@@ -118,6 +118,7 @@ def ack(
             return
         expires_at = now() + duration(lasting) if lasting else None
         made = store.acknowledge(alert, author, comment, now(), expires_at, as_baseline=baseline)
+        title = store.find(made.alert_id).title
     except NoSuchAlert as error:
         raise UsageError(str(error), hint=error.hint) from None
     except ValueError as error:
@@ -125,7 +126,7 @@ def ack(
     finally:
         store.close()
     accepted = "" if made.baseline is None else f", who accepts {made.reading} up to {made.baseline:g}"
-    print(f"{made.alert_id} is {author}'s{accepted}")
+    print(f"{title} is {author}'s{accepted}")
 
 
 def silence(
@@ -141,7 +142,9 @@ def silence(
     """Hold back messages about matching alerts for a time; without matchers, list the silences."""
     setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
-    store = MonitorStore(setup.state.monitor_db)
+    listing = expire is None and not matchers
+    place = setup.recorded if listing else setup.state
+    store = MonitorStore(place.monitor_db, to_read=listing)
     try:
         if expire is not None:
             if not store.expire_silence(expire, now()):

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 from pathspec import GitIgnoreSpec
 
-from config.documents import Document
 from config.jobs import JobSettings
-from config.loading import load_document
 from config.machine import Machine
 from config.sample import sample
 from config.settings import Settings
@@ -58,14 +56,14 @@ def init(
 def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
     """Check everything the configuration says, and tell every problem with its line."""
     setup = Setup(config, state_dir)
-    settings, document = _load(setup)
+    settings = setup.settings
     counts = (
         (len(settings.checks), "check"),
         (len(settings.jobs), "job"),
         (len(settings.repositories), "repository"),
         (len(settings.notify), "notification channel"),
     )
-    files = ", ".join(str(file) for file in document.files if file) or "embedded default"
+    files = ", ".join(str(file) for file in setup.document.files if file) or "embedded default"
     print(f"{', '.join(_count(number, word) for number, word in counts)}: no problems in {files}")
     for remark in remarks(settings):
         note(f"note: {remark}")
@@ -74,9 +72,9 @@ def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
 @app.command("show", epilog=exit_status("keepwatch config show --json", _CODES))
 def show_settings(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
     """Print the settings in force as TOML, secrets masked, defaults marked."""
-    settings, document = _load(Setup(config, state_dir))
-    shown = show(settings, document)
-    files = [str(file) for file in document.files if file]
+    setup = Setup(config, state_dir)
+    shown = show(setup.settings, setup.document)
+    files = [str(file) for file in setup.document.files if file]
     if as_json:
         print_json({"files": files, "settings": shown.data, "defaults": shown.default_names()})
     else:
@@ -129,10 +127,6 @@ def _swallows(job: JobSettings, repository: Path) -> bool:
         and not excluded.match_file(f"{repository.relative_to(path)}/")
         for path in job.source.paths
     )
-
-
-def _load(setup: Setup) -> tuple[Settings, Document]:
-    return load_document(setup.path, environ=os.environ, state_dir=setup.state_dir)
 
 
 def _count(number: int, word: str) -> str:

@@ -5,10 +5,16 @@ The command line's libraries would stay in the daemon's memory for months, so it
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
 from keepwatch.cli.options import ConfigOption, StateOption, exit_status
+
+ListenOption = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Where the page is, instead of web.listen.", show_default=False),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +22,7 @@ def register(app: typer.Typer) -> None:
     app.command("run", epilog=exit_status("keepwatch run --config /etc/keepwatch/keepwatch.toml"))(run)
 
 
-def run(config: ConfigOption = None, state_dir: StateOption = None) -> None:
+def run(config: ConfigOption = None, state_dir: StateOption = None, listen: ListenOption = None) -> None:
     """Run the daemon in the foreground: checks, backups, drills, page and metrics.
 
     Ctrl-C or SIGTERM ends it cleanly, a second one at once; SIGHUP reads the configuration again.
@@ -26,6 +32,8 @@ def run(config: ConfigOption = None, state_dir: StateOption = None) -> None:
         arguments += ["--config", str(config)]
     if state_dir:
         arguments += ["--state-dir", str(state_dir)]
+    if listen:
+        arguments += ["--listen", listen]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, arguments)  # noqa: S606 - the same interpreter, no shell

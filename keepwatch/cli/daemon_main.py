@@ -1,6 +1,6 @@
 """What ``keepwatch run`` becomes: loads the settings, makes what the first use needs, says where things are, and runs.
 
-Reads its two options by hand: a command-line library would cost the daemon megabytes for as long as it lives.
+Reads its options by hand: a command-line library would cost the daemon megabytes for as long as it lives.
 """
 
 import os
@@ -28,13 +28,14 @@ def main(arguments: list[str]) -> int:
     logs.configure()
 
     def read() -> Settings:
-        return load(path, environ=os.environ, state_dir=state_dir)
+        return load(path, environ=os.environ, state_dir=state_dir, listen=options.get("--listen"))
 
     try:
         settings = read()
         logs.configure(settings.daemon.log_format)
         state = StateDirectory(settings.daemon.state_dir)
         with state.lock("daemon", what=f"keepwatch on {state.path}"):
+            state.tighten()
             made = make_passwords(settings) if path is None else []
             daemon = Daemon(settings, state, read)
             _introduce(settings, path, made, daemon.url)

@@ -14,7 +14,6 @@ import typer
 
 from backup.errors import BackupError
 from config.documents import Document
-from config.loading import load_document
 from config.problems import ConfigProblems
 from config.settings import Settings
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
@@ -83,12 +82,10 @@ def diagnose(
 
 def _settings(setup: Setup) -> tuple[Settings | None, Document | None, tuple[Answer, ...]]:
     """Return the settings, or everything that is wrong with them."""
-    state_dir = setup.state_dir.absolute() if setup.state_dir else None
     try:
-        settings, document = load_document(setup.path, environ=os.environ, state_dir=state_dir)
+        return setup.settings, setup.document, ()
     except ConfigProblems as problems:
         return None, None, tuple(problem("configuration", str(one)) for one in problems.problems)
-    return settings, document, ()
 
 
 def _state(settings: Settings | None, state_dir: Path | None) -> tuple[StateDirectory | None, tuple[Answer, ...]]:
@@ -98,7 +95,7 @@ def _state(settings: Settings | None, state_dir: Path | None) -> tuple[StateDire
     if not place.exists():
         return None, (problem("state directory", f"{place} is not there", "the daemon's first start makes it"),)
     try:
-        return StateDirectory(place), ()
+        return StateDirectory(place, to_read=True), ()
     except StateError as error:
         return None, (problem("state directory", str(error), error.hint or ""),)
 

@@ -169,7 +169,7 @@ def log(
     state_dir: StateOption = None,
 ) -> int:
     """Show the journal of all drills: what was restored, how long it took, what came of it."""
-    journal = Journal(Setup(config, state_dir).state.journal)
+    journal = Journal(Setup(config, state_dir).recorded.journal)
     if verify:
         return verify_journal(journal, as_json=as_json)
     lines = list(journal.lines())

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
+from config.documents import Document
 from config.jobs import RepositorySettings
-from config.loading import find_config, load
+from config.loading import find_config, load_document
 from config.settings import Settings
 from config.units import parse_duration
 from keepwatch.errors import UsageError
@@ -46,15 +47,28 @@ class Setup:
         return find_config(self.config, os.environ)
 
     @cached_property
+    def _loaded(self) -> tuple[Settings, Document]:
+        return load_document(self.path, environ=os.environ, state_dir=self.state_dir)
+
+    @property
     def settings(self) -> Settings:
         """The settings. Raises ConfigProblems."""
-        state_dir = self.state_dir.absolute() if self.state_dir else None
-        return load(self.path, environ=os.environ, state_dir=state_dir)
+        return self._loaded[0]
+
+    @property
+    def document(self) -> Document:
+        """What was written, and where. Raises ConfigProblems."""
+        return self._loaded[1]
 
     @cached_property
     def state(self) -> StateDirectory:
-        """The state directory. Raises StateError."""
+        """The state directory, made where it is missing. Raises StateError."""
         return StateDirectory(self.settings.daemon.state_dir)
+
+    @cached_property
+    def recorded(self) -> StateDirectory:
+        """The state directory of a command that only reads, and makes nothing. Raises StateError."""
+        return StateDirectory(self.settings.daemon.state_dir, to_read=True)
 
     def repository(self, name: str | None, url: str | None, password_file: Path | None) -> RepositorySettings:
         """Choose the repository that the options mean. Raises UsageError."""

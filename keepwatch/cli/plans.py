@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
 def list_plans(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> None:
     """List the plans: owner, promises, last exercise, when to review, and what is still to be improved."""
     setup = Setup(config, state_dir)
-    book, plan_log = _book(setup), PlanLog(setup.state.plan_log)
+    book, plan_log = _book(setup), PlanLog(setup.recorded.plan_log)
     if as_json:
         print_json([_row(plan, plan_log.of(plan.name)) for plan in book.plans])
         return
@@ -92,7 +92,7 @@ def show(
     """Show one plan in full: whom to call, what to do step by step, and what became of it."""
     setup = Setup(config, state_dir)
     found = _find(_book(setup), plan)
-    record = PlanLog(setup.state.plan_log).of(plan)
+    record = PlanLog(setup.recorded.plan_log).of(plan)
     if as_json:
         print_json(_row(found, record))
         return
@@ -103,7 +103,7 @@ def check(as_json: JsonOption = False, config: ConfigOption = None, state_dir: S
     """Find what needs care: reviews overdue, no owner, never exercised, names that lead nowhere, risks without plan."""
     setup = Setup(config, state_dir)
     book = _book(setup)
-    found = findings(book, setup.settings, PlanLog(setup.state.plan_log).records(), now())
+    found = findings(book, setup.settings, PlanLog(setup.recorded.plan_log).records(), now())
     if as_json:
         print_json([_finding_row(finding) for finding in found])
     else:
@@ -237,7 +237,7 @@ def log(
     state_dir: StateOption = None,
 ) -> int:
     """Show the log of plans: reviews, exercises, closed improvements, steps, each with who and when."""
-    journal = PlanLog(Setup(config, state_dir).state.plan_log).journal
+    journal = PlanLog(Setup(config, state_dir).recorded.plan_log).journal
     if verify:
         return verify_journal(journal, as_json=as_json)
     lines = list(journal.lines())

@@ -33,7 +33,7 @@ def report(
     """Tell what was promised and what came of it: jobs, drills, alerts, plans, repositories, and the evidence."""
     setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
-    made = gather(setup.settings, setup.state, period, now())
+    made = gather(setup.settings, setup.recorded, period, now())
     say = language(setup.settings.daemon.language)
 
     def moment(at: datetime) -> str:

@@ -186,7 +186,8 @@ def _forget_job(
 ) -> None:
     """Plan, show and, unless ``dry_run``, drop the snapshots of one job."""
     zone = setup.settings.daemon.zone
-    with Catalog(setup.state.backup_db) as catalog, opened.lock(exclusive=not dry_run, retry_for=LOCK_WAIT):
+    place = setup.recorded if dry_run else setup.state
+    with Catalog(place.backup_db, to_read=dry_run) as catalog, opened.lock(exclusive=not dry_run, retry_for=LOCK_WAIT):
         if guarded:
             require_agreement(catalog, opened, name, job)
         plan = plan_forget(

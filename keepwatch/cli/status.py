@@ -43,21 +43,21 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: 
     """Show checks, alerts and jobs against their RPO and RTO, as last recorded."""
     setup = Setup(config, state_dir)
     view = recorded_view(setup)
-    runs = setup.state.is_locked("daemon")
+    since = setup.recorded.locked_since("daemon")
     if as_json:
-        print_json({"daemon_running": runs, "view": view})
+        print_json({"daemon_running": since is not None, "daemon_started_at": since, "view": view})
     else:
-        if not runs:
+        if since is None:
             note("the daemon does not run; this is what was last recorded")
         _print_view(view)
     firing = any(alert.state in ("firing", "recovering") for alert in view.alerts)
-    return 1 if firing or not runs else 0
+    return 1 if firing or since is None else 0
 
 
 def recorded_view(setup: Setup) -> View:
     """Return what the daemon would show, from what it last recorded."""
     settings = setup.settings
-    store = MonitorStore(setup.state.monitor_db)
+    store = MonitorStore(setup.recorded.monitor_db, to_read=True)
     try:
         statuses = store.statuses()
         owners = store.acknowledgements()
@@ -76,12 +76,12 @@ def recorded_view(setup: Setup) -> View:
         )  # fmt: skip
     finally:
         store.close()
-    with Catalog(setup.state.backup_db) as catalog:
+    with Catalog(setup.recorded.backup_db, to_read=True) as catalog:
         duties = tuple(duties_of(settings, now(), settings.daemon.zone))
         backups = read_backups(catalog, settings, duties, catalog.standings(), {})
-    viewer = Viewer(settings, now(), now)
+    viewer = Viewer(settings, setup.recorded.locked_since("daemon") or now(), now)
     firing = [(a.check, f"{a.check} {a.entity}".strip()) for a in watch.alerts if a.state in ("firing", "recovering")]
-    plans = Shelf(settings, setup.state.plan_log).part(now(), firing)
+    plans = Shelf(settings, setup.recorded.plan_log).part(now(), firing)
     viewer.put(watch=watch, backups=backups, plans=plans)
     return viewer.view()
 

@@ -45,8 +45,8 @@ def why(
 ) -> None:
     """Print the whole trace of decisions about an alert: from the reading to each channel."""
     setup = Setup(config, state_dir)
-    store = MonitorStore(setup.state.monitor_db)
-    catalog = Catalog(setup.state.backup_db)
+    store = MonitorStore(setup.recorded.monitor_db, to_read=True)
+    catalog = Catalog(setup.recorded.backup_db, to_read=True)
     try:
         found = store.find(alert, open_only=False)
         runs = [run for run in catalog.runs(100) if run.outcome == "running"]
@@ -102,7 +102,7 @@ def replay_(
     rules = rules_of(setup.settings, checks)
     until = now()
     begin = until - duration(since)
-    store = MonitorStore(setup.state.monitor_db)
+    store = MonitorStore(setup.recorded.monitor_db, to_read=True)
     try:
         history = History(store)
         found = {name: _play(setup.settings, name, one, history, begin, until) for name, one in rules.items()}

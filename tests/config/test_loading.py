@@ -8,10 +8,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from config.loading import find_config, load
+from config.loading import find_config, load, load_document
 from config.machine import Machine
-from config.problems import Problem
+from config.problems import ConfigProblems, Problem
 from config.settings import Settings
+from config.showing import show
 
 MACHINE = Machine("erp-1", "Europe/Berlin", Path("/var/lib/keepwatch"))
 Write = Callable[..., Path]
@@ -248,3 +249,21 @@ def test_a_variable_that_is_not_set_is_a_problem_naming_it(write: Write, problem
     [problem] = problems(write('[heartbeat]\nurl = "https://ping.example/${UUID}"\n'))
     assert (problem.line, problem.path) == (2, "heartbeat.url")
     assert problem.problem == "the environment variable UUID is not set"
+
+
+def test_where_the_page_is_may_be_said_at_the_start_and_is_judged_as_if_written(tmp_path: Path) -> None:
+    file = tmp_path / "keepwatch.toml"
+    file.write_text('[web]\nlisten = "127.0.0.1:9750"\n')
+    assert load(file, environ={}, listen="127.0.0.1:80").web.listen == "127.0.0.1:80"
+    assert load(None, environ={}, listen="[::1]:80").web.listen == "[::1]:80"
+    for wrong in ("0.0.0.0:80", "nonsense", "127.0.0.1:99999"):
+        with pytest.raises(ConfigProblems) as caught:
+            load(file, environ={}, listen=wrong)
+        [problem] = caught.value.problems
+        assert str(problem).startswith("command line:1: web.listen: ")
+
+
+def test_what_was_said_at_the_start_is_not_marked_as_a_default(tmp_path: Path) -> None:
+    settings, document = load_document(None, environ={}, state_dir=tmp_path)
+    [line] = [line for line in show(settings, document).as_toml().splitlines() if line.startswith("state_dir")]
+    assert line == f'state_dir = "{tmp_path}"'

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 import typer
@@ -35,3 +36,11 @@ def test_a_command_does_not_pay_for_the_others():
 def test_a_row_of_a_table_in_a_pipe_is_one_line_however_much_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     print_table(("what", "why"), [("short", "word " * 200), ("x", "y")], empty="")
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["what", "short", "x"]
+
+
+def test_run_refuses_a_bad_address_for_the_page_before_it_does_anything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "keepwatch", "run", "--listen", "0.0.0.0:1", "--state-dir", str(tmp_path / "st")]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "command line:1: web.listen: is no loopback address" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
