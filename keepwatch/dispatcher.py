@@ -70,7 +70,7 @@ class Dispatcher:
 
     def ledger(self) -> Ledger:
         """Return the facts of every duty as the ledger has them now."""
-        return ledger_of(self.standings, self._runner.running)
+        return ledger_of(self.standings, self._runner.running, self._clock())
 
     @property
     def standings(self) -> dict[Key, Standing]:

@@ -4,6 +4,8 @@ A duty is one recurring act: a full or incremental backup of a job into a reposi
 policy, verifying or pruning a repository. Rules:
 
 - What never succeeded is due at once, so a new job is protected and proven from its first minute.
+- What the ledger dates in the future was dated by a wrong clock and counts for nothing: otherwise nothing would be
+  saved, nor be overdue, until that date.
 - What came due while the daemon was down is due once, not as often as it was missed.
 - A run that was interrupted is due again at once; one that failed, or was interrupted again, waits longer each time,
   up to an hour.
@@ -26,6 +28,8 @@ from config.settings import Settings
 _RETRY = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
 _LARGEST_JITTER = timedelta(minutes=5)
 _GRACE = timedelta(minutes=5)
+_AHEAD = timedelta(minutes=5)
+"""How far ahead a moment may lie before it was a wrong clock's: time servers correct less without anybody noticing."""
 _AT_ONCE = datetime(1970, 1, 1, tzinfo=UTC)
 
 SHARED_WITHIN = timedelta(minutes=10)
@@ -76,12 +80,16 @@ Key = tuple[str, str, str]
 Ledger = Mapping[Key, Facts]
 
 
-def ledger_of(standings: Mapping[Key, Standing], running: Container[Key]) -> Ledger:
+def ledger_of(standings: Mapping[Key, Standing], running: Container[Key], now: datetime) -> Ledger:
     """Return the facts as decisions need them. ``running``: duties that have a process at this moment."""
+
+    def believed(moment: datetime | None) -> datetime | None:
+        return moment if moment is not None and moment <= now + _AHEAD else None
+
     return {
         key: Facts(
-            row.last_started_at, row.last_ended_at, row.last_outcome, row.last_success_at, row.failures_in_row,
-            running=key in running or row.last_outcome == "running",
+            believed(row.last_started_at), believed(row.last_ended_at), row.last_outcome, believed(row.last_success_at),
+            row.failures_in_row, running=key in running or row.last_outcome == "running",
         )
         for key, row in standings.items()
     }  # fmt: skip

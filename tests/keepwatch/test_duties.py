@@ -4,8 +4,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from backup.catalog import Standing
 from config.settings import Settings
-from keepwatch.duties import Duty, Facts, due, duties_of, next_due
+from keepwatch.duties import Duty, Facts, due, duties_of, ledger_of, next_due
 
 NOW = datetime(2026, 3, 10, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -176,3 +177,14 @@ def test_a_first_repository_whose_turn_is_far_off_is_not_brought_forward():
     ledger = saved(NOW - timedelta(minutes=40), NOW - timedelta(minutes=59))
     moment = next_due(next(d for d in BOTH if d.key == ("incremental", "docs", "offsite")), ledger, UTC)
     assert backups(ledger, moment) == ["offsite"]
+
+
+def test_what_was_dated_by_a_clock_that_was_ahead_holds_nothing_up():
+    ahead = NOW + timedelta(days=4000)
+    standing = Standing(ahead, ahead, "succeeded", ahead, 0, 1, 0, 0, 0)
+    ledger = ledger_of({key(kind): standing for kind in ("full", "incremental", "drill")}, set(), NOW)
+    assert kinds(ledger) == ["full"]
+    assert ledger[key("full")].last_success_at is None
+    slightly = Standing(NOW + timedelta(minutes=1), NOW, "succeeded", NOW, 0, 1, 0, 0, 0)
+    ledger = ledger_of({key("full"): slightly, key("incremental"): slightly}, set(), NOW)
+    assert kinds(ledger) == ["forget", "drill", "verify"]
