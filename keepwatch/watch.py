@@ -76,16 +76,18 @@ class Watch:
         self.history = History(self._store)
         self._forecaster = Forecaster(self.history, {})
         self._usual = UsualRanges(self.history, settings.daemon.zone)
-        self._clock_steps = ClockSteps()
+        self._clock_steps = ClockSteps(self._memories)
+        clock_set_by = self._clock_steps.step(clock()) or timedelta(0)
         self.pool = CheckPool(clock)
         self._alertmanagers = _alertmanagers(settings, clock())
         self._engine = AlertEngine(
             self._store, policies_of(settings), settings.notify, host=settings.daemon.host, now=clock(),
-            evidence=self._evidence, surroundings=self._surroundings(),
+            evidence=self._evidence, surroundings=self._surroundings(), clock_set_by=clock_set_by,
         )  # fmt: skip
         self._delivery = Delivery(self._store, _notifiers(settings))
         self._actions = Actions(self._store, clock())
         self._configure_pool()
+        self._inbox.clock_stepped(clock_set_by)
 
     def reconfigure(self, settings: Settings, now: datetime) -> None:
         """Go by new settings."""
@@ -99,7 +101,7 @@ class Watch:
     def evaluate(self, now: datetime, running: Mapping[Key, Progress | None]) -> bool:
         """Take in what was measured, advance alerts, and send what is owed. Return whether anything changed."""
         if (step := self._clock_steps.step(now)) is not None:
-            self._engine.clock_stepped(step, now)
+            self._clock_stepped(step, now)
         results = self.pool.collect()
         transitions = self.take(results, now)
         posted = self._engine.tick(now, self._load_windows(running, now))
@@ -221,6 +223,11 @@ class Watch:
         self.history.follow = {check.name: bounded_readings(check) for check in self._settings.checks}
         kept = self._settings.history
         self.history.configure(kept.raw, kept.five_minutes, kept.hours, kept.max_size)
+
+    def _clock_stepped(self, by: timedelta, now: datetime) -> None:
+        self._engine.clock_stepped(by, now)
+        self._inbox.clock_stepped(by)
+        self._windows = {key: window.shifted(by) for key, window in self._windows.items()}
 
     def _surroundings(self) -> Surroundings:
         daemon = self._settings.daemon

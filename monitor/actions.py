@@ -188,15 +188,18 @@ def _refusal(connection: sqlite3.Connection, row: sqlite3.Row, now: datetime) ->
     ).fetchone()[0]
     if not still:
         return "dropped"
+    # The rows are an audit and stay as written. One from the future was written before the clock was set back: when
+    # that command really ran nobody knows, and waiting for the old time to come by again would help nobody.
     begun = connection.execute(
-        "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND started_at > ?",
-        (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["period_seconds"]))),
+        "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND started_at > ? AND started_at <= ?",
+        (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["period_seconds"])), to_text(now)),
     ).fetchone()[0]
     if begun >= row["most"]:
         return "capped"
     last = connection.execute(
-        "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND exit_code IS NOT NULL AND ended_at > ?",
-        (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["cooldown_seconds"]))),
+        "SELECT count(*) FROM actions WHERE check_name = ? AND command = ? AND exit_code IS NOT NULL AND ended_at > ?"
+        " AND ended_at <= ?",
+        (row["check_name"], row["command"], to_text(now - timedelta(seconds=row["cooldown_seconds"])), to_text(now)),
     ).fetchone()[0]
     return "cooling down" if last else None
 

@@ -21,11 +21,12 @@ The rules, all in this module:
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from config.said import Said
 from monitor.result import Result, Status
 
 NO_DATA = "CheckNoData"
@@ -256,22 +257,34 @@ def no_data_policy(policy: Policy) -> Policy:
 def no_data_result(result: Result) -> Result:
     """The result as ``CheckNoData`` sees it: bad when UNKNOWN, otherwise good."""
     if result.status is Status.UNKNOWN:
-        return replace(result, status=Status.WARNING, message=f"cannot be judged: {result.message}")
+        return replace(result, status=Status.WARNING, message=Said("cannot be judged: %(reason)s", reason=result.message))
     return replace(result, status=Status.OK)
 
 
 def shifted(alert: Alert, by: timedelta) -> Alert:
-    """Return an open alert as if all its waiting had begun ``by`` later: what is due after the wall clock was set.
+    """Return an alert as if all of it had happened ``by`` later: what is due after the wall clock was set.
 
     What lasted one minute before the clock jumped an hour has lasted one minute after it.
     """
+    return _moved(alert, lambda moment: moment + by)
 
-    def later(streak: Streak | None) -> Streak | None:
-        return replace(streak, since=streak.since + by) if streak else None
+
+def clipped(alert: Alert, now: datetime) -> Alert:
+    """Return an alert of which nothing lies in the future: a clock that was set while nobody looked may leave that."""
+    return alert if alert.judged_at <= now else _moved(alert, lambda moment: min(moment, now))
+
+
+def _moved(alert: Alert, move: Callable[[datetime], datetime]) -> Alert:
+    def moment(known: datetime | None) -> datetime | None:
+        return None if known is None else move(known)
+
+    def streak(known: Streak | None) -> Streak | None:
+        return None if known is None else replace(known, since=move(known.since))
 
     return replace(
-        alert, since=alert.since + by, judged_at=alert.judged_at + by, warning=later(alert.warning),
-        critical=later(alert.critical), clear_since=alert.clear_since + by if alert.clear_since else None,
+        alert, since=move(alert.since), judged_at=move(alert.judged_at), changed_at=move(alert.changed_at),
+        warning=streak(alert.warning), critical=streak(alert.critical), clear_since=moment(alert.clear_since),
+        stale_since=moment(alert.stale_since), fired_at=moment(alert.fired_at), resolved_at=moment(alert.resolved_at),
     )  # fmt: skip
 
 
@@ -360,7 +373,10 @@ def _stale(alert: Alert, result: Result, now: datetime) -> Step:
     """No word about an open alert. A wait for recovery ends, since clear without a break is what it waited for."""
     if alert.state is State.PENDING or alert.stale_since is not None:
         return alert, None
-    message = f"{alert.message}; data stale since {result.at:%Y-%m-%d %H:%M:%S} UTC: {result.message}"
+    message = Said(
+        "%(message)s; data stale since %(when)s: %(reason)s", message=alert.message,
+        when=f"{result.at:%Y-%m-%d %H:%M:%S} UTC", reason=result.message,
+    )  # fmt: skip
     after = replace(
         alert, state=State.FIRING, message=message, clear_since=None, clear_samples=0, stale_since=result.at
     )

@@ -7,7 +7,7 @@ nothing.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from config.notify import NotifySettings
@@ -70,6 +70,13 @@ class Announcer:
         self.suppressed: dict[str, tuple[Suppression, ...]] = {}
         """By alert, as of the last ``weigh``."""
 
+    def clip(self, now: datetime) -> None:
+        """Take what lies in the future for having happened now."""
+        self._outbox.clip(now)
+        for key, one in self._attention.items():
+            if one.since is not None and one.since > now:
+                self._attention[key] = replace(one, since=now)
+
     def configure(self, channels: Sequence[NotifySettings], policies: Mapping[str, Policy]) -> None:
         """Go by new settings. Never raises."""
         self._channels = tuple(channels)
@@ -121,7 +128,7 @@ class Announcer:
             if given.baseline is not None and (alert := by_id.get(key)) is not None:
                 policy = policies.get(alert.check)
                 if given.is_passed_by(alert, policy.bad_below if policy else ()):
-                    self._marks[key] = f"beyond the {given.baseline:g} that {given.author} accepted"
+                    self._marks[key] = Said("beyond the %(value)s that %(who)s accepted", value=f"{given.baseline:g}", who=given.author)
         if not any(channel.escalate_after for channel in self._channels):
             changes: dict[str, Attention | None] = dict.fromkeys(self._attention)
         else:
@@ -161,14 +168,14 @@ class Announcer:
             frozenset(self.surroundings.told_elsewhere()),
         )  # fmt: skip
 
-    def clock_stepped(self, by: timedelta, now: datetime) -> dict[str, Attention | None]:
+    def clock_stepped(self, by: timedelta) -> dict[str, Attention | None]:
         """The wall clock was set: nothing waits for a moment that lost its meaning. Return what is to be recorded."""
         self._grace_until += by
         moved = {
             key: Attention(one.before, one.since + by) for key, one in self._attention.items() if one.since is not None
         }
         self._attention |= moved
-        self._outbox.shift(by, now)
+        self._outbox.shift(by)
         return dict(moved)
 
     def adopt(self) -> None:
@@ -190,7 +197,7 @@ class Announcer:
             return None
         elif channel.limit is not None:
             most, period = channel.limit
-            if self._outbox.made_since(channel.name, now - period) >= most:
+            if self._outbox.made_since(channel.name, now - period, now) >= most:
                 return None
         facts = Facts(
             self.surroundings.host, self.surroundings.zone, self._runbooks, self._dependants, self.surroundings.plan,

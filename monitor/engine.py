@@ -21,6 +21,7 @@ from monitor.alerting import (
     Transition,
     advance,
     alert_id,
+    clipped,
     close,
     no_data_policy,
     shifted,
@@ -77,19 +78,22 @@ class AlertEngine:
         evidence: Evidence | None = None,
         zone: tzinfo = UTC,
         surroundings: Surroundings | None = None,
+        clock_set_by: timedelta = timedelta(0),
     ) -> None:
         """``policies`` by check name (see monitor/policy.py); ``now`` is when the daemon started; ``surroundings``
-        take the place of ``host`` and ``zone`` where there is more to say. Raises MonitorStoreError.
+        take the place of ``host`` and ``zone`` where there is more to say. ``clock_set_by``: by how much somebody set
+        the wall clock since the daemon before this one, as far as that is known. Raises MonitorStoreError.
         """
         self._store, self._evidence = store, evidence
-        self._announcer = Announcer(store, surroundings or Surroundings(host, zone), now + startup_grace)
+        grace_until = now - clock_set_by + startup_grace  # by the clock of the store, which is shifted below
+        self._announcer = Announcer(store, surroundings or Surroundings(host, zone), grace_until)
         self._alerts = {alert.id: alert for alert in store.alerts()}
         self._statuses: dict[str, dict[str, Status]] = {}
         for (check, entity), status in store.statuses().items():
             self._statuses.setdefault(check, {})[entity] = status
         self._changes = Changes()
         self._seen: dict[str, tuple[str, ...]] = {}
-        self._ran_at: dict[str, datetime] = {}
+        self._ran_at = store.ran_at()
         self._wanted: set[str] = set()
         self._pruned_at: datetime | None = None
         self.store_problem: MonitorStoreError | None = None
@@ -98,6 +102,9 @@ class AlertEngine:
         for alert in self._alerts.values():
             if alert.is_live:
                 self._live_by_check.setdefault(alert.check, set()).add(alert.id)
+        if clock_set_by:
+            self.clock_stepped(clock_set_by, now)
+        self._clip(now)
         self.reconfigure(policies, channels, now)
 
     def take(self, results: Sequence[Result], now: datetime) -> list[Transition]:
@@ -146,6 +153,10 @@ class AlertEngine:
         if surroundings is not None:
             self._announcer.surroundings = surroundings
         self._announcer.configure(channels, policies)
+        self._parents = frozenset(parent for policy in policies.values() for parent in parents_of(policy))
+        for check in self._ran_at.keys() - self._parents:
+            del self._ran_at[check]
+            self._changes.ran_at[check] = None
         for check in set(self._live_by_check) - set(self._policies):
             for key in sorted(self._live_by_check[check]):
                 self._put(self._alerts[key], close(self._alerts[key], now, "no longer configured"))
@@ -157,13 +168,12 @@ class AlertEngine:
     def clock_stepped(self, by: timedelta, now: datetime) -> None:
         """Take in that the wall clock was set, to ``now``: what was waiting goes on to wait for as long as before."""
         log.warning("clock set", extra={"by_seconds": round(by.total_seconds())})
-        for keys in list(self._live_by_check.values()):
-            for alert in [self._alerts[key] for key in keys]:
-                if alert.is_open:
-                    self._alerts[alert.id] = self._changes.alerts[alert.id] = shifted(alert, by)
-        self._ran_at.clear()
+        self._alerts = {key: shifted(alert, by) for key, alert in self._alerts.items()}
+        self._ran_at = {check: at + by for check, at in self._ran_at.items()}
+        self._changes.alerts |= self._alerts
+        self._changes.ran_at |= self._ran_at
         try:
-            self._changes.attention |= self._announcer.clock_stepped(by, now)
+            self._changes.attention |= self._announcer.clock_stepped(by)
         except MonitorStoreError as error:
             self._failed(error)
         self._record(now)
@@ -221,9 +231,18 @@ class AlertEngine:
         """What is owed to channels and what they were told, with their counters, as of the last tick."""
         return self._announcer.ledger
 
+    def _clip(self, now: datetime) -> None:
+        """Take what the store has of the future for having happened now. A machine that was off may come back with its
+        clock set back, and nothing shall wait for the old time to come by again.
+        """
+        self._announcer.clip(now)
+        self._alerts = {key: clipped(alert, now) for key, alert in self._alerts.items()}
+        self._ran_at = {check: min(at, now) for check, at in self._ran_at.items()}
+
     def _take_run(self, policy: Policy, run: dict[str, Result], now: datetime) -> None:
         """Advance everything that one run of a check says something about, be it by its silence."""
-        self._ran_at[policy.check] = now
+        if policy.check in self._parents:
+            self._ran_at[policy.check] = self._changes.ran_at[policy.check] = now
         self._note_statuses(policy.check, run)
         all_is_well = all(result.status is Status.OK for result in run.values())
         if all_is_well and policy.check not in self._live_by_check and policy.configured <= run.keys() | {""}:
@@ -346,6 +365,7 @@ class AlertEngine:
     def _start_over(self, now: datetime) -> None:
         """Write all that is known into the empty database that took a damaged one's place."""
         self._changes.alerts = {**self._alerts, **self._changes.alerts}
+        self._changes.ran_at |= self._ran_at
         self._changes.statuses |= {(c, e): status for c, known in self._statuses.items() for e, status in known.items()}
         try:
             self._announcer.adopt()

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from config.checks import CheckBase
@@ -98,8 +98,23 @@ class Inbox:
         kept = self._memories.load(_heartbeat(name))
         if not kept:
             return Heartbeat(now)
-        moments = {key: datetime.fromisoformat(kept[key]) for key in kept if key.endswith("_at") and kept[key]}
+        moments = {key: datetime.fromisoformat(at) for key, at in kept.items() if _is_moment(key) and at}
         return Heartbeat(**(kept | moments))
+
+    def clock_stepped(self, by: timedelta) -> None:
+        """The wall clock was set by so much: a report of a minute ago is still one of a minute ago, and nobody is late
+        for it.
+        """
+        for name in self._heartbeats.values():
+            self._shift(_heartbeat(name), by)
+        for name in self._pushes:
+            self._shift(_push(name), by)
+
+    def _shift(self, memory: str, by: timedelta) -> None:
+        with self._lock, contextlib.suppress(OSError):  # it counts in this process all the same
+            kept = self._memories.load(memory)
+            moments = {key: datetime.fromisoformat(at) + by for key, at in kept.items() if _is_moment(key) and at}
+            self._memories.save(memory, kept | {key: at.isoformat() for key, at in moments.items()})
 
     def push(self, name: str, token: str, body: bytes, now: datetime) -> int:
         """Keep the readings in ``body`` for a check and return how many they are. Raises UnknownSender, Unreadable."""
@@ -183,6 +198,10 @@ def _after(before: Heartbeat, kind: str, log: str, now: datetime) -> Heartbeat:
     return replace(
         before, succeeded_at=succeeded_at, ended_at=now, exit_code=code, run_seconds=took, log=log or before.log
     )
+
+
+def _is_moment(key: str) -> bool:
+    return key == "at" or key.endswith("_at")
 
 
 def _same(known: str, given: str) -> bool:

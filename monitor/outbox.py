@@ -19,6 +19,9 @@ from monitor.result import Status
 from monitor.schema import from_text, from_text_or_none, to_text, to_text_or_none
 from monitor.telling import Item, ItemKind, Told
 
+_LONGEST_WAIT = timedelta(hours=1)
+"""Longer than any claim and any wait for the next attempt (see monitor/notify.py)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -225,31 +228,46 @@ class Outbox:
                 ],
             )
 
-    def made_since(self, channel: str, since: datetime) -> int:
-        """Return how many messages were made for a channel after a moment, for its rate; those kept a week count."""
+    def made_since(self, channel: str, since: datetime, now: datetime) -> int:
+        """Return how many messages were made for a channel between two moments, for its rate; those kept a week count.
+        Ones from the future were made before the clock was set, and say nothing about the rate.
+        """
         with self._database.read() as connection:
             row = connection.execute(
-                "SELECT count(*) FROM outbox WHERE channel = ? AND created_at > ?", (channel, to_text(since))
+                "SELECT count(*) FROM outbox WHERE channel = ? AND created_at > ? AND created_at <= ?",
+                (channel, to_text(since), to_text(now)),
             ).fetchone()
         return int(row[0])
 
-    def shift(self, by: timedelta, now: datetime) -> None:
-        """The clock was set by ``by``: what was told long ago stays as long ago, and what waits for a moment that means
-        nothing any more is tried now.
-        """
+    def shift(self, by: timedelta) -> None:
+        """The clock was set by ``by``: what was told long ago stays as long ago, and what waits goes on to wait."""
         with self._database.write() as connection:
-            told = connection.execute("SELECT alert_id, channel, told_at FROM told").fetchall()
-            connection.executemany(
-                "UPDATE told SET told_at = ? WHERE alert_id = ? AND channel = ?",
-                [(to_text(from_text(row["told_at"]) + by), row["alert_id"], row["channel"]) for row in told],
+            connection.create_function("later", 1, lambda text: text and to_text(from_text(text) + by))
+            connection.execute("UPDATE told SET told_at = later(told_at)")
+            connection.execute(
+                "UPDATE channels SET last_message_at = later(last_message_at), failing_since = later(failing_since)"
             )
-            for row in connection.execute("SELECT channel, last_message_at, failing_since FROM channels").fetchall():
-                moments = (from_text_or_none(row["last_message_at"]), from_text_or_none(row["failing_since"]))
-                connection.execute(
-                    "UPDATE channels SET last_message_at = ?, failing_since = ? WHERE channel = ?",
-                    (*(to_text(moment + by) if moment else None for moment in moments), row["channel"]),
-                )
-            connection.execute("UPDATE outbox SET next_attempt_at = ? WHERE ended_at IS NULL", (to_text(now),))
+            connection.execute(
+                "UPDATE outbox SET created_at = later(created_at), next_attempt_at = later(next_attempt_at),"
+                " claimed_until = later(claimed_until)"
+            )
+
+    def clip(self, now: datetime) -> None:
+        """Take what lies in the future for having happened now."""
+        values = {"now": to_text(now), "far": to_text(now + _LONGEST_WAIT)}
+        with self._database.write() as connection:
+            connection.execute("UPDATE told SET told_at = :now WHERE told_at > :now", values)
+            connection.execute(
+                "UPDATE channels SET last_message_at = min(last_message_at, :now),"
+                " failing_since = min(failing_since, :now)",
+                values,
+            )
+            connection.execute("UPDATE outbox SET created_at = :now WHERE created_at > :now", values)
+            connection.execute(
+                "UPDATE outbox SET next_attempt_at = :now, claimed_until = NULL"
+                " WHERE ended_at IS NULL AND (next_attempt_at > :far OR claimed_until > :far)",
+                values,
+            )
 
     def problems(self) -> dict[str, str]:
         """Return by channel what its waiting message failed of last."""

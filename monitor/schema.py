@@ -92,6 +92,7 @@ MIGRATIONS = (
         PRIMARY KEY (series, span_ms, at_ms)
     ) WITHOUT ROWID
     """,
+    "CREATE TABLE parents (check_name TEXT PRIMARY KEY, ran_at TEXT NOT NULL) WITHOUT ROWID",
 )
 """What brings a file from one version to the next; ``PRAGMA user_version`` is the number of those it has had."""
 

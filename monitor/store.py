@@ -68,11 +68,14 @@ class Changes:
     actions: list[ActionRequest] = field(default_factory=list)
     attention: dict[str, Attention | None] = field(default_factory=dict)
     """By alert: for how long it has fired unsuppressed; None when it is over."""
+    ran_at: dict[str, datetime | None] = field(default_factory=dict)
+    """By check that others depend on: when it last had results; None when nobody depends on it any more."""
 
     def __bool__(self) -> bool:
         return bool(
-            self.alerts or self.transitions or self.statuses or self.acknowledged_below or self.actions or
-            self.attention )
+            self.alerts or self.transitions or self.statuses or self.acknowledged_below or self.actions
+            or self.attention or self.ran_at
+        )  # fmt: skip
 
     @property
     def matter(self) -> bool:
@@ -159,6 +162,14 @@ class MonitorStore:
                 "DELETE FROM attention WHERE alert_id = ?",
                 [(key,) for key, one in changes.attention.items() if one is None],
             )
+            connection.executemany(
+                "INSERT OR REPLACE INTO parents (check_name, ran_at) VALUES (?, ?)",
+                [(check, to_text(at)) for check, at in changes.ran_at.items() if at is not None],
+            )
+            connection.executemany(
+                "DELETE FROM parents WHERE check_name = ?",
+                [(check,) for check, at in changes.ran_at.items() if at is None],
+            )
 
     def alerts(self) -> list[Alert]:
         """Return every alert that is kept: open ones, and those resolved lately."""
@@ -175,6 +186,10 @@ class MonitorStore:
             row["alert_id"]: Attention(timedelta(seconds=row["before_seconds"]), from_text_or_none(row["since"]))
             for row in self._all("SELECT * FROM attention")
         }
+
+    def ran_at(self) -> dict[str, datetime]:
+        """Return when each check that others depend on last had results."""
+        return {row["check_name"]: from_text(row["ran_at"]) for row in self._all("SELECT * FROM parents")}
 
     def log(self, alert_id: str | None = None, limit: int = 100) -> list[AlertLogEntry]:
         """Return transitions, newest first, of one alert or of all."""
@@ -254,13 +269,14 @@ class MonitorStore:
         """Record that somebody has the alert (see ``find``), instead of whoever had it; ``as_baseline`` accepts the
         value that its reading has now. Raises NoSuchAlert, ValueError when it has no value.
         """
-        alert = self.find(prefix)
-        made = Acknowledgement(alert.id, alert.severity, author, comment, now, expires_at)
-        if as_baseline:
-            if alert.value is None:
-                raise ValueError(f"{alert.title} is not about a number; acknowledge it without a baseline")
-            made = replace(made, reading=alert.reading, baseline=alert.value)
+        # One transaction: what is found open is still open when this is written, and its end will clear it.
         with self.database.write() as connection:
+            alert = self.find(prefix)
+            made = Acknowledgement(alert.id, alert.severity, author, comment, now, expires_at)
+            if as_baseline:
+                if alert.value is None:
+                    raise ValueError(f"{alert.title} is not about a number; acknowledge it without a baseline")
+                made = replace(made, reading=alert.reading, baseline=alert.value)
             _clear(connection, alert.id, "acknowledged again", now)
             connection.execute(_ACKNOWLEDGE, _acknowledgement_row(made))
         return made

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from config.said import Said
 from monitor.alerting import Alert, Policy
 from monitor.flapping import share
 from monitor.maintenance import Maintenance
@@ -56,6 +57,10 @@ class LoadWindow:
     opened_at: datetime
     closed_at: datetime | None = None
 
+    def shifted(self, by: timedelta) -> "LoadWindow":
+        """Return it as the clock tells it that was set by so much."""
+        return LoadWindow(self.reason, self.opened_at + by, self.closed_at + by if self.closed_at else None)
+
 
 @dataclass(frozen=True, slots=True)
 class Silence:
@@ -82,7 +87,8 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """A named person has this episode of an alert, at the severity it had. A worse one has to be told again.
+    """A named person has this episode of an alert, at the severity it had. A worse one has to be told again. It is
+    cleared together with the end of its episode (monitor/store.py), so no moments have to be compared.
 
     With a ``baseline``, what stands there is known and accepted ("8 reallocated sectors"): in this and all later
     episodes the alert is told only when ``reading`` gets worse than that.
@@ -105,7 +111,7 @@ class Acknowledgement:
             return False
         if self.baseline is not None:
             return not self.is_passed_by(alert, bad_below)
-        return alert.severity <= self.severity and alert.since <= self.acknowledged_at
+        return alert.severity <= self.severity
 
     def is_passed_by(self, alert: Alert, bad_below: Collection[str] = ()) -> bool:
         """Tell whether the alert is about another reading, or is worse than the accepted value. Without one: no."""
@@ -132,7 +138,7 @@ class Suppressors:
     """Checks that fire as critical on fresh data (see ``critical_checks``)."""
     maintenance: Sequence[Maintenance] = ()
     ran_at: Mapping[str, datetime] = field(default_factory=dict)
-    """When each check last had results, as far as known."""
+    """When each check that others depend on last had results, as far as known."""
     _causes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Check -> what explains that it cannot be reached, as found so far."""
 
@@ -162,31 +168,35 @@ class Suppressors:
         labels = labels_of(alert, self.host)
         for silence in self.silences:
             if silence.is_active(now) and silence.matches(labels):
-                yield Suppression(Kind.SILENCE, f"silence {silence.id} by {silence.author}: {silence.comment}")
+                yield Suppression(Kind.SILENCE, Said("silence %(id)s by %(who)s: %(why)s", id=silence.id, who=silence.author, why=silence.comment))
         for window in self.maintenance:
             if window.matches(labels) and window.is_open(now):
-                yield Suppression(Kind.MAINTENANCE, f"maintenance {window.name}")
+                yield Suppression(Kind.MAINTENANCE, Said("maintenance %(name)s", name=window.name))
 
     def _acknowledgement(self, alert: Alert, policy: Policy | None, now: datetime) -> Iterator[Suppression]:
         given = self.acknowledgements[alert.id]
         if not given.covers(alert, now, policy.bad_below if policy else ()):
             return
         if given.baseline is None:
-            yield Suppression(Kind.ACKNOWLEDGEMENT, f"acknowledged by {given.author}: {given.comment}")
+            reason = Said("acknowledged by %(who)s: %(why)s", who=given.author, why=given.comment)
+            yield Suppression(Kind.ACKNOWLEDGEMENT, reason)
         else:
-            reason = f"{given.reading} accepted by {given.author} up to {given.baseline:g}: {given.comment}"
+            reason = Said(
+                "%(reading)s accepted by %(who)s up to %(value)s: %(why)s", reading=given.reading, who=given.author,
+                value=f"{given.baseline:g}", why=given.comment,
+            )  # fmt: skip
             yield Suppression(Kind.BASELINE, reason)
 
     def _dependencies(self, alert: Alert, policy: Policy, now: datetime) -> Iterator[Suppression]:
         """Yield the critical checks that this one depends on, directly or through others; or those to look at first."""
         for cause in self._causes_of(alert.check, frozenset()):
-            yield Suppression(Kind.DEPENDENCY, f"depends on {cause}, which is critical")
+            yield Suppression(Kind.DEPENDENCY, Said("depends on %(check)s, which is critical", check=cause))
         if alert.fired_at is None or not timedelta(0) <= now - alert.fired_at < _LONGEST_LOOK:
             return
         for parent in parents_of(policy):
             ran_at = self.ran_at.get(parent)
             if ran_at is not None and ran_at < alert.since:
-                yield Suppression(Kind.DEPENDENCY, f"waits for a look at {parent}, which it depends on")
+                yield Suppression(Kind.DEPENDENCY, Said("waits for a look at %(check)s, which it depends on", check=parent))
 
     def _causes_of(self, check: str, below: frozenset[str]) -> tuple[str, ...]:
         """Return the critical checks that explain why ``check`` cannot be well. A redundancy group explains it when
@@ -213,16 +223,17 @@ class Suppressors:
         return own + self._causes_of(check, below)
 
     def _flapping(self, alert: Alert) -> Iterator[Suppression]:
-        yield Suppression(Kind.FLAPPING, f"flapping: {share(alert.flips):.0%} of its last results changed it")
+        changed = f"{share(alert.flips):.0%}"
+        yield Suppression(Kind.FLAPPING, Said("flapping: %(share)s of its last results changed it", share=changed))
 
     def _load(self, now: datetime) -> Iterable[Suppression]:
         for window in self.load_windows:
             if window.opened_at <= now and (window.closed_at is None or now < window.closed_at + _LINGER):
-                yield Suppression(Kind.LOAD_WINDOW, f"load of our own {window.reason}")
+                yield Suppression(Kind.LOAD_WINDOW, Said("load of our own %(run)s", run=window.reason))
 
     def _grace(self, now: datetime) -> Iterable[Suppression]:
         if self.grace_until is not None and now < self.grace_until:
-            yield Suppression(Kind.STARTUP_GRACE, "the daemon has just started")
+            yield Suppression(Kind.STARTUP_GRACE, Said("the daemon has just started"))
 
 
 def parents_of(policy: Policy) -> Iterator[str]:

@@ -78,7 +78,7 @@ def explain(
     announcer.configure(settings.notify, policies)
     announcer.read(at)
     noteworthy = [one for one in store.alerts() if one.is_firing or one.flapping]
-    announcer.weigh(noteworthy, policies, load_windows, {}, at)
+    announcer.weigh(noteworthy, policies, load_windows, store.ran_at(), at)
     check = next((one for one in settings.checks if one.name == alert.check), None)
     evidence = Evidence(
         announcer.situation(at), announcer.ledger, settings.notify, check.warning if check else (),

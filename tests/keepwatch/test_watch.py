@@ -9,6 +9,7 @@ import pytest
 from config.loading import load
 from keepwatch import bridge
 from keepwatch.watch import Watch
+from monitor.memory import Memories
 from monitor.result import Reading, Result, Status
 
 START = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -50,7 +51,8 @@ def watch(tmp_path: Path, clock: Clock) -> Iterator[Watch]:
 def open_watch(folder: Path, clock: Clock) -> Watch:
     config = folder / "keepwatch.toml"
     config.write_text(SETTINGS)
-    made = Watch(load(config, environ={}, state_dir=folder), folder / "monitor.db", clock)
+    settings = load(config, environ={}, state_dir=folder)
+    made = Watch(settings, folder / "monitor.db", clock, memories=Memories(folder / "memories"))
     made.pool.stop()
     return made
 
@@ -99,6 +101,35 @@ def test_a_clock_set_forward_an_hour_fires_nothing_that_has_not_lasted(watch: Wa
     [after] = [one for one in watch.part(clock.now).alerts if one.check == "keepwatch"]
     assert clock.now - after.since < MINUTE
     assert before.since == START
+
+
+@pytest.mark.parametrize("by", [HOUR, -HOUR])
+def test_a_job_explains_its_load_after_the_clock_was_set_and_no_longer_than_it_runs(
+    watch: Watch, clock: Clock, by: timedelta
+) -> None:
+    running = {("backup", "documents", ""): None}
+    watch.evaluate(clock.now, running)
+    clock.now += by
+    watch.evaluate(clock.now, running)
+    [window] = watch._load_windows(running, clock.now)
+    assert abs(window.opened_at - clock.now) < MINUTE
+    watch.evaluate(clock.now, {})
+    assert watch._load_windows({}, clock.now + MINUTE) != []
+    assert watch._load_windows({}, clock.now + 3 * MINUTE) == []
+
+
+def test_a_clock_that_is_set_while_the_daemon_is_down_fires_nothing_that_has_not_lasted(
+    tmp_path: Path, clock: Clock
+) -> None:
+    since = []
+    for _ in range(2):
+        watch = open_watch(tmp_path, clock)
+        watch.take([Result("keepwatch", "mounts", Status.CRITICAL, "hang", clock.now, 0.0)], clock.now)
+        watch.evaluate(clock.now, {})
+        since += [clock.now - one.since for one in watch.part(clock.now).alerts]
+        watch.close()
+        clock.now += HOUR
+    assert max(since) < MINUTE
 
 
 def test_a_corrupt_monitor_db_is_set_aside_started_afresh_and_alerted_with_its_name(

@@ -85,6 +85,19 @@ def test_more_often_than_the_cap_is_refused_and_on_record_over_restarts_too(worl
     assert until_over(w).outcome == "ended"
 
 
+def test_a_cap_does_not_last_until_a_clock_that_was_set_back_comes_by_again(world, policy) -> None:
+    w = critical_world(world, policy, "true")
+    w.see(CRITICAL)
+    assert until_over(w).outcome == "ended"
+    w.see(OK)
+    w.now -= 24 * HOUR
+    w.engine.clock_stepped(-24 * HOUR, w.now)
+    w.see(CRITICAL)
+    assert until_over(w).outcome == "ended"
+    w.see(OK, CRITICAL)
+    assert until_over(w).outcome == "capped"
+
+
 def test_a_command_that_has_just_ended_cools_down_first(world, policy) -> None:
     w = world(policy(on_critical=ActionPolicy("true", 9, HOUR, cooldown=600 * SECOND)))
     w.actions = Actions(w.store, w.now)

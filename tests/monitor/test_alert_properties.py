@@ -7,20 +7,23 @@ import contextlib
 import dataclasses
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from config.notify import MaintenanceSettings, NotifySettings
 from monitor.alerting import NO_DATA, Policy, State
 from monitor.announcer import Surroundings
+from monitor.clock_steps import ClockSteps
 from monitor.engine import AlertEngine
 from monitor.maintenance import maintenance_of
 from monitor.matching import Matcher
+from monitor.memory import Memories
 from monitor.notify import Delivery, Notification, NotifyError
 from monitor.result import Reading, Result, Status
 from monitor.store import MonitorStore, MonitorStoreError, NoSuchAlert
@@ -48,7 +51,10 @@ SUPPRESSORS = [
     ("job",),
     ("job",),
 ]
-CLOCK = [("clock", HOUR), ("clock", -HOUR), ("clock", 5 * MINUTE)]
+STEPS = [HOUR, -HOUR, 5 * MINUTE, -5 * MINUTE, 7 * HOUR, -7 * HOUR]
+CLOCK = [("clock", by) for by in STEPS]
+REBOOTS = [("reboot", by) for by in (HOUR, -HOUR, timedelta(days=-900))]
+RELATIVE = [one for one in SUPPRESSORS if one[0] in ("acknowledge", "accept", "job")]
 CHANNEL_TROUBLE = [("channel", mood) for mood in ("fine", "fine", "refuses", "loses the answer")]
 STORE_TROUBLE = [("store", "fails"), ("store", "works"), ("store", "works")]
 policies = st.builds(
@@ -85,7 +91,19 @@ SPARE = NotifySettings(
     severities=[],
 )  # fmt: skip
 
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+CAMPAIGN: dict[str, Callable[[], None]] = {}
+
+
+def generated(*strategies: st.SearchStrategy) -> Callable[[Callable[..., None]], Callable[[], None]]:
+    """Hold for sixty generated examples, and in the campaign for many more."""
+
+    def decorate(test: Callable[..., None]) -> Callable[[], None]:
+        given_examples = settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        CAMPAIGN[test.__name__] = given_examples(given(*strategies)(test))
+        return settings(given_examples, max_examples=60)(given(*strategies)(test))
+
+    return decorate
 
 
 @dataclass
@@ -127,6 +145,8 @@ class Run:
         self.path, self.rules, self.skipping = path, rules, skipping
         self.channels = [channel, BOSS, SPARE]
         self.now, self.failing = START, False
+        self.up_for, self.boots = timedelta(0), 0
+        self.memories = Memories()
         self.phones = {name: Operator() for name in ("ops", "boss", "spare")}
         self.operator = self.phones["ops"]
         self.last: dict[str, Status] = {}
@@ -136,10 +156,11 @@ class Run:
         self.start()
 
     def start(self) -> None:
+        self.clock_steps = ClockSteps(self.memories, f"boot {self.boots}", lambda: self.up_for.total_seconds())
         self.store = MonitorStore(self.path)
         self.engine = AlertEngine(
             self.store, self.rules, self.channels, host="h", now=self.now, startup_grace=timedelta(0),
-            surroundings=self.surroundings,
+            surroundings=self.surroundings, clock_set_by=self._step(),
         )  # fmt: skip
         self.delivery = Delivery(self.store, self.phones)
 
@@ -153,19 +174,31 @@ class Run:
         readings = (Reading("x", float(status), "count"),) if status <= Status.CRITICAL else ()
         if status <= Status.CRITICAL:
             self.last[check] = status
+        self.look_at_clock()
         self.engine.take([Result(check, "", status, status.label, self.now, 0.0, readings)], self.now)
 
     def do_see(self, check: str, status: Status) -> None:
         """What the daemon's loop does, all of it."""
-        self.now += 5 * SECOND
+        self.do_wait(5 * SECOND)
         self.do_take(check, status)
         self.do_tick()
         self.do_deliver()
 
     def do_wait(self, time: timedelta) -> None:
         self.now += time
+        self.up_for += time
+
+    def look_at_clock(self) -> None:
+        if by := self._step():
+            self.engine.clock_stepped(by, self.now)
+
+    def _step(self) -> timedelta:
+        by = self.clock_steps.step(self.now) or timedelta(0)
+        self.jobs = [job.shifted(by) for job in self.jobs]
+        return by
 
     def do_tick(self) -> None:
+        self.look_at_clock()
         self.engine.tick(self.now, self.jobs)
 
     def do_job(self) -> None:
@@ -176,9 +209,16 @@ class Run:
             self.jobs.append(LoadWindow("backup", self.now))
 
     def do_clock(self, by: timedelta) -> None:
+        """Somebody sets it, and the daemon finds out when it looks next, be it one that is started then."""
         self.now += by
-        self.jobs = [LoadWindow(one.reason, one.opened_at + by, one.closed_at) for one in self.jobs[-1:]]
-        self.engine.clock_stepped(by, self.now)
+
+    def do_reboot(self, by: timedelta) -> None:
+        """The machine comes back with another idea of the time, and nothing that could tell."""
+        self.look_at_clock()
+        self.now += by
+        self.up_for, self.jobs = timedelta(0), []
+        self.boots += 1
+        self.do_restart()
 
     def do_accept(self, check: str) -> None:
         with contextlib.suppress(NoSuchAlert, ValueError):
@@ -230,7 +270,7 @@ class Run:
                 self.store.unacknowledge(alert.id, self.now)
         self.settle()
         for _ in range(8):
-            self.now += 11 * MINUTE
+            self.do_wait(11 * MINUTE)
             self.do_tick()
             self.do_deliver()
 
@@ -239,7 +279,7 @@ class Run:
         for _ in range(20):
             for check, status in self.last.items():
                 self.do_take(check, status)
-            self.now += 10 * SECOND
+            self.do_wait(10 * SECOND)
 
     def firing(self) -> dict[str, str]:
         return {s.alert.title: s.alert.severity.label for s in self.engine.alerts() if s.alert.is_firing}
@@ -267,11 +307,10 @@ def scripts(*extra: list[tuple]) -> st.SearchStrategy[list[tuple]]:
     return st.lists(st.sampled_from(steps), min_size=10, max_size=60)
 
 
-everything = scripts(SUPPRESSORS, CHANNEL_TROUBLE, STORE_TROUBLE, CLOCK)
+everything = scripts(SUPPRESSORS, CHANNEL_TROUBLE, STORE_TROUBLE, CLOCK, REBOOTS)
 
 
-@quick
-@given(everything, connected, channels, maintenance)
+@generated(everything, connected, channels, maintenance)
 def test_in_the_end_everybody_believes_what_is_so(script, rules, channel, window) -> None:
     """No firing is lost, and every told problem gets its recovery, whatever restarted, failed or was muted between."""
     with runs((), rules=rules, channel=channel, window=window) as [run]:
@@ -289,8 +328,7 @@ def test_in_the_end_everybody_believes_what_is_so(script, rules, channel, window
         assert run.phones["spare"].belief().keys() <= run.firing().keys(), "what it was told instead ends for it, too"
 
 
-@quick
-@given(scripts(SUPPRESSORS, CLOCK), connected, channels, maintenance)
+@generated(scripts(SUPPRESSORS, CLOCK), connected, channels, maintenance)
 def test_nothing_is_told_twice_over_a_channel_that_works(script, rules, channel, window) -> None:
     with runs((), rules=rules, channel=channel, window=window) as [run]:
         run.play(script)
@@ -313,8 +351,7 @@ def test_nothing_is_told_twice_over_a_channel_that_works(script, rules, channel,
                 last[alert] = state
 
 
-@quick
-@given(scripts(SUPPRESSORS, CHANNEL_TROUBLE), policies, channels, maintenance)
+@generated(scripts(SUPPRESSORS, CHANNEL_TROUBLE, CLOCK), connected, channels, maintenance)
 def test_a_run_with_restarts_equals_one_without(script, rules, channel, window) -> None:
     with runs((), ("restart",), rules=rules, channel=channel, window=window) as [interrupted, calm]:
         for run in (interrupted, calm):
@@ -327,8 +364,7 @@ def test_a_run_with_restarts_equals_one_without(script, rules, channel, window) 
         assert interrupted.store.alerts() == calm.store.alerts()
 
 
-@quick
-@given(scripts(SUPPRESSORS, CHANNEL_TROUBLE, STORE_TROUBLE), policies, channels)
+@generated(scripts(SUPPRESSORS, CHANNEL_TROUBLE, STORE_TROUBLE), policies, channels)
 def test_neither_suppressors_nor_failures_change_what_is_evaluated(script, rules, channel) -> None:
     troubles = ("silence", "acknowledge", "accept", "end silences", "job", "channel", "store", "restart")
     with runs((), troubles, rules=rules, channel=channel) as [troubled, calm]:
@@ -338,8 +374,7 @@ def test_neither_suppressors_nor_failures_change_what_is_evaluated(script, rules
         assert troubled.story() == calm.story()
 
 
-@quick
-@given(scripts(CHANNEL_TROUBLE, STORE_TROUBLE), policies, channels)
+@generated(scripts(CHANNEL_TROUBLE, STORE_TROUBLE), policies, channels)
 def test_what_is_silenced_is_not_told_and_the_rest_is(script, rules, channel) -> None:
     with runs((), rules=rules, channel=channel) as [run]:
         run.do_silence("a", timedelta(days=365))
@@ -355,8 +390,7 @@ def test_what_is_silenced_is_not_told_and_the_rest_is(script, rules, channel) ->
         assert run.operator.belief().keys() == {alert for alert in run.firing() if not alert.endswith("a")}
 
 
-@quick
-@given(st.lists(st.sampled_from(TAKES), min_size=1, max_size=30), policies, channels)
+@generated(st.lists(st.sampled_from(TAKES), min_size=1, max_size=30), policies, channels)
 def test_an_alert_fires_exactly_when_its_rules_say_so(script, rules, channel) -> None:
     """Compared with the rules written down a second time, over the whole past instead of step by step."""
     with runs((), rules=rules, channel=channel) as [run]:
@@ -370,19 +404,28 @@ def test_an_alert_fires_exactly_when_its_rules_say_so(script, rules, channel) ->
             states = {s.alert.check: s.alert.state for s in run.engine.alerts() if s.alert.name != NO_DATA}
             firing = states.get(check) in (State.FIRING, State.RECOVERING)
             assert firing == fires[check]
-            run.now += 10 * SECOND
+            run.do_wait(10 * SECOND)
 
 
-@quick
-@given(scripts(), policies, channels, st.lists(st.sampled_from([HOUR, -HOUR, 5 * MINUTE]), max_size=5))
-def test_a_clock_that_is_set_changes_nothing_of_what_fires(script, rules, channel, steps) -> None:
-    with runs((), (), rules=rules, channel=channel) as [jumping, calm]:
-        for number, step in enumerate(script):
-            jumping.play([("clock", steps[number])] if number < len(steps) else [])
+@generated(scripts(RELATIVE, CHANNEL_TROUBLE, CLOCK, CLOCK), connected, channels)
+def test_a_clock_that_is_set_changes_neither_what_fires_nor_what_is_told(script, rules, channel) -> None:
+    """But for what people meant by the clock on the wall: silences, quiet hours, maintenance."""
+    channel = channel.model_copy(update={"quiet_hours": None})
+    with runs((), ("clock",), rules=rules, channel=channel) as [jumping, calm]:
+        for step in script:
             for run in (jumping, calm):
                 run.play([step])
+                run.look_at_clock()
             assert jumping.firing() == calm.firing()
-            assert [change for _, *change in jumping.story()] == [change for _, *change in calm.story()]
+        for name, phone in jumping.phones.items():
+            assert phone.news() == calm.phones[name].news(), name
+        assert [change for _, *change in jumping.story()] == [change for _, *change in calm.story()]
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("name", list(CAMPAIGN))
+def test_the_same_holds_for_thousands_of_scripts(name) -> None:
+    CAMPAIGN[name]()
 
 
 def _should_fire(past: list[tuple[datetime, Status]], policy: Policy, fired: bool, now: datetime) -> bool:

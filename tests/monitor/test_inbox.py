@@ -126,6 +126,22 @@ def test_a_long_run_is_not_late_by_its_end(job: Callable[..., Machine]) -> None:
     assert machine.look().status is Status.OK
 
 
+@pytest.mark.parametrize("by", [5 * HOUR, -5 * HOUR])
+def test_a_clock_that_is_set_makes_no_job_late_and_no_run_longer(job: Callable[..., Machine], by: timedelta) -> None:
+    machine = job(every="2h", run_limit="1h")
+    machine.ping()
+    machine.now += MINUTE
+    machine.ping("start")
+    machine.now += MINUTE + by
+    machine.inbox.clock_stepped(by)
+    assert machine.look().message == "has been running for 1m"
+    machine.restart()
+    machine.ping()
+    assert machine.readings() == {"age": 0, "late": 0, "run_time": 60, "exit_code": 0}
+    assert machine.status_after(2 * HOUR) is Status.OK
+    assert machine.status_after(HOUR) is Status.CRITICAL
+
+
 def test_a_calendar_says_when_a_job_is_late(job: Callable[..., Machine]) -> None:
     machine = job(schedule="monthly 1 03:00")
     machine.now = datetime(2026, 4, 1, 3, 30, tzinfo=UTC)

@@ -1,12 +1,14 @@
 """What is usual at this hour of the week, and a clock that is set."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from monitor.clock_steps import ClockSteps
 from monitor.history import History
+from monitor.memory import Memories
 from monitor.result import Reading, Result, Status
 from monitor.store import MonitorStore
 from monitor.usual import UsualRanges, same_hours, usual_of
@@ -59,10 +61,21 @@ def test_the_page_hears_what_is_usual_for_a_series_with_a_past(tmp_path) -> None
 
 def test_a_clock_that_is_set_is_noticed_and_one_that_drifts_is_not() -> None:
     ticks = iter([100.0, 101.0, 102.0, 103.0, 104.0])
-    steps = ClockSteps(lambda: next(ticks))
+    steps = ClockSteps(monotonic=lambda: next(ticks))
     second = timedelta(seconds=1)
     assert steps.step(START) is None
     assert steps.step(START + 2 * second) is None
     assert steps.step(START + 3 * second + HOUR) == HOUR
     assert steps.step(START + 4 * second + HOUR) is None
     assert steps.step(START + 5 * second) == -HOUR
+
+
+@pytest.mark.parametrize(("boot", "expected"), [("first", HOUR), ("second", None), ("", None)])
+def test_a_clock_that_is_set_while_no_daemon_runs_is_noticed_until_the_machine_starts_anew(
+    tmp_path: Path, boot: str, expected: timedelta | None
+) -> None:
+    before = ClockSteps(Memories(tmp_path), "first", lambda: 100.0)
+    assert before.step(START) is None
+    after = ClockSteps(Memories(tmp_path), boot, lambda: 160.0)
+    assert after.step(START + timedelta(seconds=60) + HOUR) == expected
+    assert after.step(START + timedelta(seconds=60) + HOUR) is None
