@@ -11,8 +11,21 @@ from backup.repository import Repository
 from tests.backup import s3_servers
 from tests.backup.repositories import PASSWORD, FakeClock, create
 from tests.backup.storages import MemoryStorage
+from tests.servers import other_postgres
 
 Restic = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(None, id="installed"),
+        *(pytest.param(major, marks=pytest.mark.campaign, id=str(major)) for major in other_postgres.SUITES),
+    ],
+)
+def programs(request: pytest.FixtureRequest) -> Path | None:
+    """Where PostgreSQL's programs of a version lie; None for the version that is installed."""
+    return None if request.param is None else other_postgres.programs(request.param)
 
 
 @pytest.fixture

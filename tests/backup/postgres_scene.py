@@ -19,7 +19,7 @@ from backup.restorer import execute_restore
 from backup.sources.postgres import PostgresSource
 from config.postgres import PostgresSource as Settings
 from keepwatch.clock import now
-from tests.servers.postgres import OWNER, Postgres, postgres, program
+from tests.servers.postgres import OWNER, Postgres, postgres
 from tests.servers.private import environment, private_folder, run, unprivileged
 
 JOB = "ledger"
@@ -38,7 +38,8 @@ class Office:
     count: int = field(default=0)
 
     def settings(self, method: str = "physical", **more: object) -> Settings:
-        return Settings(type="postgres", dsn=self.server.dsn, method=method, **more)  # type: ignore[arg-type]
+        programs = self.server.programs
+        return Settings(type="postgres", dsn=self.server.dsn, method=method, programs=programs, **more)  # type: ignore[arg-type]
 
     def save(self, repository: Repository, method: str = "physical", **more: object) -> BackupReport:
         # whoever is busy hands in statistics within a second; waiting for the idle takes ten more
@@ -47,13 +48,13 @@ class Office:
 
     def bench(self, *options: str) -> None:
         """Run pgbench to its end."""
-        run([program("pgbench"), *options, "-h", self.server.folder, "-p", self.server.port, "-U", OWNER, "shop"],
-            self.server.folder)  # fmt: skip
+        where = ["-h", self.server.folder, "-p", self.server.port, "-U", OWNER]
+        run([self.server.program("pgbench"), *options, *where, "shop"], self.server.folder)
 
     @contextlib.contextmanager
     def load(self) -> Iterator[None]:
         """Have pgbench at work; it must still be at work at the end."""
-        command = [program("pgbench"), "-n", "-c", "2", "-T", "300", "-h", str(self.server.folder),
+        command = [self.server.program("pgbench"), "-n", "-c", "2", "-T", "86400", "-h", str(self.server.folder),
                    "-p", str(self.server.port), "-U", OWNER, "shop"]  # fmt: skip
         worker = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(self.server.folder),
@@ -101,9 +102,16 @@ class Alive:
 
 
 @contextlib.contextmanager
-def office(settings: dict[str, str] | None = None) -> Iterator[Office]:
-    """Have a server with a database ``shop``: pgbench's tables, and ``invoice`` with what is odd about it."""
-    with private_folder("office") as folder, postgres(folder, settings) as server, private_folder("copies") as scratch:
+def office(settings: dict[str, str] | None = None, *, programs: Path | None = None) -> Iterator[Office]:
+    """Have a server with a database ``shop``: pgbench's tables, and ``invoice`` with what is odd about it.
+
+    ``programs``: those of another version than the one that is installed.
+    """
+    with (
+        private_folder("office") as folder,
+        postgres(folder, settings, programs=programs) as server,
+        private_folder("copies") as scratch,
+    ):
         server.sql("create database shop")
         yield furnish(Office(server, scratch))
 

@@ -30,8 +30,8 @@ INVOICES = "shop.books.invoice"
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Office]:
-    with office() as made:
+def place(programs: Path | None) -> Iterator[Office]:
+    with office(programs=programs) as made:
         yield made
 
 
@@ -101,11 +101,13 @@ def test_only_chosen_databases_are_dumped(place: Office, repository: Repository)
 def test_a_dump_loads_into_a_new_server_by_one_call(place: Office, repository: Repository) -> None:
     report = place.save(repository, "logical")
     folder = place.restore(repository, report.snapshot_id)
-    with private_folder("new") as elsewhere, postgres(elsewhere) as other:
-        assert load(Server.parse(other.dsn), folder, read_manifest(folder), jobs=2) == ["postgres", "shop"]
+    there = place.server.programs
+    with private_folder("new") as elsewhere, postgres(elsewhere, programs=there) as other:
+        target = Server.parse(other.dsn, programs=there)
+        assert load(target, folder, read_manifest(folder), jobs=2) == ["postgres", "shop"]
         assert other.sql(SUMS, "shop") == "t"
         with pytest.raises(RestoreError, match="refused to load database shop"):
-            load(Server.parse(other.dsn), folder, read_manifest(folder), jobs=2)
+            load(target, folder, read_manifest(folder), jobs=2)
 
 
 def test_no_password_stands_in_a_process_list_a_log_or_an_error(
@@ -135,8 +137,10 @@ def test_no_password_stands_in_a_process_list_a_log_or_an_error(
 
 
 @pytest.mark.parametrize("method", ["logical", "physical"])
-def test_a_server_that_dies_half_way_leaves_no_snapshot(repository: Repository, method: str) -> None:
-    with office() as doomed:
+def test_a_server_that_dies_half_way_leaves_no_snapshot(
+    programs: Path | None, repository: Repository, method: str
+) -> None:
+    with office(programs=programs) as doomed:
         doomed.server.sql(
             "create table books.bulk as select n, repeat(md5(n::text), 60) as text from generate_series(1, 20000) n",
             "shop",

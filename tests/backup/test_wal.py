@@ -65,19 +65,19 @@ class Archive:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[Office, Path]]:
+def place(programs: Path | None) -> Iterator[tuple[Office, Path]]:
     with (
         private_folder("office") as folder,
         private_folder("copies") as scratch,
         private_folder("wal") as wal,
-        postgres(folder, ARCHIVED | {"archive_command": whole_into(wal)}) as server,
+        postgres(folder, ARCHIVED | {"archive_command": whole_into(wal)}, programs=programs) as server,
     ):
         server.sql("create database shop")
         yield furnish(Office(server, scratch)), wal
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def repository(tmp_path_factory: pytest.TempPathFactory, programs: Path | None) -> Repository:
     folder = tmp_path_factory.mktemp("wal") / "repository"
     return create(LocalStorage(folder), now)  # type: ignore[arg-type]  # the true clock will do
 
@@ -234,11 +234,11 @@ def test_what_no_base_backup_needs_is_let_go_and_the_rest_stays(
     assert len(expired(archive.log, [later])) == len({holder.id for holder in archive.log.files.values()})
 
 
-def test_a_switch_of_timelines_is_followed(tmp_path: Path) -> None:
+def test_a_switch_of_timelines_is_followed(tmp_path: Path, programs: Path | None) -> None:
     repository = create(LocalStorage(tmp_path / "repository"), now)  # type: ignore[arg-type]
     with private_folder("first") as folder, private_folder("copies") as scratch, private_folder("wal") as wal:
         command = {"archive_command": f"test ! -e {wal}/%f && {whole_into(wal)}"}
-        with postgres(folder, ARCHIVED | command) as server:
+        with postgres(folder, ARCHIVED | command, programs=programs) as server:
             server.sql("create database shop")
             office = furnish(Office(server, scratch))
             base = office.save(repository).snapshot_id

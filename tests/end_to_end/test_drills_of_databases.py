@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pymysql
@@ -18,6 +19,7 @@ from keepwatch.runs import carry_out
 from keepwatch.state import StateDirectory
 from tests.backup.postgres_scene import SUMS, office
 from tests.keepwatch.guarded import without_waiting
+from tests.servers import other_postgres
 from tests.servers.mariadb import OWNER as MARIADB_OWNER
 from tests.servers.mariadb import PASSWORD as MARIADB_PASSWORD
 from tests.servers.mariadb import mariadb
@@ -120,10 +122,14 @@ def sqlite_books(root: Path) -> Iterator[Books]:
 
 
 @contextlib.contextmanager
-def postgres_books(root: Path, method: str) -> Iterator[Books]:
-    with office() as place:
+def postgres_books(root: Path, method: str, major: int | None = None) -> Iterator[Books]:
+    programs = other_postgres.programs(major) if major else None
+    with office(programs=programs) as place:
         dsn = place.server.dsn.replace("dbname=postgres", "dbname=shop")
-        source = f'{{ type = "postgres", dsn = "{dsn}", method = "{method}", newest = ["books.invoice.created_at"] }}'
+        more = f', programs = "{programs}"' if programs else ""
+        source = (
+            f'{{ type = "postgres", dsn = "{dsn}", method = "{method}", newest = ["books.invoice.created_at"]{more} }}'
+        )
         sums = " ".join(SUMS.split())
         yield Books(root, source, f'{{ sql = "{sums}", database = "shop" }}', place.load)
 
@@ -183,12 +189,17 @@ BOOKS: dict[str, Callable[[Path], "contextlib.AbstractContextManager[Books]"]] =
     "sqlite": sqlite_books,
     "postgres logical": lambda root: postgres_books(root, "logical"),
     "postgres physical": lambda root: postgres_books(root, "physical"),
+    **{
+        f"postgres {major} {method}": partial(postgres_books, method=method, major=major)
+        for major in other_postgres.SUITES
+        for method in ("logical", "physical")
+    },
     "redis": redis_books,
     "mariadb logical": lambda root: mariadb_books(root, "logical"),
     "mariadb physical": lambda root: mariadb_books(root, "physical"),
 }
-LONG = {"mariadb logical", "mariadb physical"}
-"""Whose own tests show most of it already."""
+LONG = {kind for kind in BOOKS if kind.startswith(("mariadb", "postgres 1"))}
+"""Whose own tests show most of it already, and other versions."""
 KINDS = [pytest.param(kind, marks=pytest.mark.campaign if kind in LONG else ()) for kind in BOOKS]
 WITH_TABLES = [kind for kind in KINDS if kind.values != ("redis",)]
 

@@ -15,19 +15,25 @@ QUICK = {"fsync": "off", "full_page_writes": "off", "max_connections": "20", "sh
 """Settings of a server whose data nobody will miss."""
 
 
-def program(name: str) -> str:
-    """Return the path of one of PostgreSQL's programs, of the newest version that is installed."""
-    return path_of(name, *sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True))
+def program(name: str, programs: Path | None = None) -> str:
+    """Return the path of one of PostgreSQL's programs: in ``programs``, or of the newest version that is installed."""
+    folders = [str(programs)] if programs else sorted(glob.glob("/usr/lib/postgresql/*/bin"), reverse=True)
+    return path_of(name, *folders)
 
 
 class Postgres:
     """One cluster below ``folder``: superuser ``keeper``, trusted on the socket, by password over the loopback."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, programs: Path | None = None) -> None:
         self.folder = folder
+        self.programs = programs
         self.data = folder / "data"
         self.port = port or free_port()
         self._server: subprocess.Popen[bytes] | None = None
+
+    def program(self, name: str) -> str:
+        """Return the path of one of its version's programs."""
+        return program(name, self.programs)
 
     @property
     def socket_dsn(self) -> str:
@@ -45,7 +51,7 @@ class Postgres:
         secret.write_text(PASSWORD, encoding="utf-8")
         secret.chmod(0o644)
         run(
-            [program("initdb"), "-D", self.data, "-U", OWNER, "--pwfile", secret, "--auth-local=trust",
+            [self.program("initdb"), "-D", self.data, "-U", OWNER, "--pwfile", secret, "--auth-local=trust",
              "--auth-host=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C.UTF-8"],
             self.folder,
         )  # fmt: skip
@@ -59,7 +65,7 @@ class Postgres:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [
-            program("postgres"), "-D", self.data, "-k", self.folder, "-p", self.port, "-h", "127.0.0.1",
+            self.program("postgres"), "-D", self.data, "-k", self.folder, "-p", self.port, "-h", "127.0.0.1",
         ]  # fmt: skip
         self._server = start(command, self.folder, self._answers)
 
@@ -71,19 +77,21 @@ class Postgres:
 
     def sql(self, text: str, database: str = "postgres") -> str:
         """Run SQL as the superuser and return what it prints, unaligned, fields apart by a bar."""
-        command = [program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.folder, "-p", self.port, "-U", OWNER,
-                   "-d", database, "-c", text]  # fmt: skip
+        command = [self.program("psql"), "-XqAt", "-v", "ON_ERROR_STOP=1", "-h", self.folder, "-p", self.port,
+                   "-U", OWNER, "-d", database, "-c", text]  # fmt: skip
         return run(command, self.folder).stdout.strip()
 
     def _answers(self) -> bool:
-        command = [program("pg_isready"), "-q", "-h", self.folder, "-p", self.port]
+        command = [self.program("pg_isready"), "-q", "-h", self.folder, "-p", self.port]
         return accepts(self.port)() and subprocess.run([str(word) for word in command], check=False).returncode == 0
 
 
 @contextlib.contextmanager
-def postgres(folder: Path, settings: Mapping[str, str] | None = None) -> Iterator[Postgres]:
-    """Have a new server with ``settings``; it ends by a crash, which is quick."""
-    server = Postgres(folder)
+def postgres(
+    folder: Path, settings: Mapping[str, str] | None = None, *, programs: Path | None = None
+) -> Iterator[Postgres]:
+    """Have a new server with ``settings``, of the version of ``programs``; it ends by a crash, which is quick."""
+    server = Postgres(folder, programs=programs)
     server.create(settings)
     server.start()
     try:
@@ -95,9 +103,9 @@ def postgres(folder: Path, settings: Mapping[str, str] | None = None) -> Iterato
 @contextlib.contextmanager
 def replica(of: Postgres, folder: Path) -> Iterator[Postgres]:
     """Have a streaming replica of a server that runs."""
-    server = Postgres(folder)
-    copied = [program("pg_basebackup"), "-D", server.data, "-d", of.socket_dsn, "-R", "--checkpoint=fast", "--no-sync"]
-    run(copied, folder)
+    server = Postgres(folder, programs=of.programs)
+    options = ["-R", "--checkpoint=fast", "--no-sync"]
+    run([of.program("pg_basebackup"), "-D", server.data, "-d", of.socket_dsn, *options], folder)
     server.start()
     try:
         yield server
