@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
+from backup.applications import postgres_amcheck as amcheck
 from backup.applications import postgres_counting as counting
 from backup.applications import postgres_recovery as recovery
 from backup.applications.base import Record, RecoveryTarget
@@ -32,7 +33,6 @@ _SUPERUSER = "keepwatch"
 _CHANGED_BY_A_RECOVERY = (
     "tablespace_map", "postgresql.auto.conf", "recovery.signal", "standby.signal", recovery.ARCHIVE,
 )  # fmt: skip
-_TOLD = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class RunningPostgres:
 
     def integrity(self) -> list[str]:
         """Run amcheck over heaps and indexes, then read every row of every database."""
-        return self._amcheck() or self._dump_into_nothing()
+        return amcheck.findings(self.server, self.cluster) or self._dump_into_nothing()
 
     def query(self, statement: str, database: str | None = None) -> object:
         """Ask the named database, or the only one that is not ``postgres``."""
@@ -190,25 +190,6 @@ class RunningPostgres:
             raise ApplicationError(f"could not answer {statement!r}: {words_of(error)}") from None
         return row[0] if row else None
 
-    def _amcheck(self) -> list[str]:
-        try:
-            program = self.cluster.program("pg_amcheck")
-        except RestoreError:  # before version 14 there is none
-            return []
-        command = [
-            program, "--all", "--install-missing", "--jobs=2", "--no-password",
-            f"--maintenance-db={self.server.arguments('postgres')}",
-        ]  # fmt: skip
-        said: list[bytes] = []
-        try:
-            said.extend(output_of(command, environment=self.server.environment, what="check heaps and indexes"))
-        except SourceError as error:
-            found = _findings(b"".join(said).decode("utf-8", "replace"))
-            if not found and "amcheck" in str(error) and "not available" in str(error):
-                return []  # the extension is a package of its own in some places; every row is read anyway
-            return found or [str(error)]
-        return []
-
     def _dump_into_nothing(self) -> list[str]:
         found = []
         for name in counting.databases_of(self.server):
@@ -239,14 +220,3 @@ def _major_of(data: Path) -> int:
         return int((data / "PG_VERSION").read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         raise ApplicationError(f"{data.name}/PG_VERSION cannot be read: {error}") from None
-
-
-def _findings(text: str) -> list[str]:
-    """Put what pg_amcheck says of an object, and its reason in the next line, into one."""
-    found: list[str] = []
-    for line in text.splitlines():
-        if line.startswith(" ") and found:
-            found[-1] += f" {line.strip()}"
-        elif line.strip():
-            found.append(line.strip())
-    return found[:_TOLD]
