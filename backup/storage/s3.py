@@ -2,8 +2,8 @@
 
 One request for one operation: it neither tries again (`retrying` does, and botocore's own ways are off) nor limits
 beyond asking its pace. botocore, the half of boto3 that talks, is imported when the first request is made, and each
-process makes a client of its own, since clients survive neither a fork nor pickling; what they share is botocore's
-description of S3, which takes longer to read than a pack to send. What the storage itself holds is a few words.
+process makes a client of its own (`s3_client`), since clients survive neither a fork nor pickling. What the storage
+itself holds is a few words.
 
 Checksums: every upload carries Content-MD5, which Object Lock demands and every server knows; botocore's newer ones
 are sent and validated only where an operation requires them, since it holds the checksum of a whole object against a
@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
@@ -46,7 +45,6 @@ log = logging.getLogger(__name__)
 MULTIPART_ABOVE: Final = 200 << 20
 """Bytes; below this a file is one request, as with restic."""
 PART_BYTES: Final = 64 << 20
-_CONNECTIONS: Final = 16
 _SMALL_BYTES: Final = 256 << 10
 _FOLDER: Final = {
     FileKind.KEY: "keys/",
@@ -333,62 +331,10 @@ class S3Storage:
 
     @property
     def _client(self) -> "S3Client":
+        from backup.storage.s3_client import client_of
+
         with told("open", str(self._place)):
-            return _client_of(os.getpid(), self._place.endpoint, self._options)
-
-
-@lru_cache(maxsize=8)
-def _client_of(process: int, endpoint: str | None, options: S3Options) -> "S3Client":  # noqa: ARG001 - each has its own
-    """Make a client, or give the one that this process has. Threads that come first at once may each make one."""
-    from botocore import handlers
-    from botocore.config import Config
-    from botocore.session import Session
-
-    keys = (options.access_key_id, options.secret_access_key)
-    key_id, secret = (key.get_secret_value() if key else None for key in keys)
-    session = Session(profile=options.profile)
-    session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
-    addressing: Any = options.addressing
-    if addressing == "auto" and endpoint is not None:
-        addressing = "path"
-    config = Config(
-        connect_timeout=20,
-        read_timeout=60,
-        retries={"total_max_attempts": 1, "mode": "standard"},
-        max_pool_connections=_CONNECTIONS,
-        tcp_keepalive=True,
-        s3={"addressing_style": addressing},
-        signature_version="s3v4",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-    client: Any = session.create_client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=options.region or session.get_config_variable("region") or "us-east-1",
-        aws_access_key_id=key_id,
-        aws_secret_access_key=secret,
-        config=config,
-    )
-    client.meta.events.register("before-send.s3", _start_body)
-    # "Expect: 100-continue" costs a round trip a pack, and a second with servers that do not know it
-    client.meta.events.unregister("before-call.s3", handlers.add_expect_header)
-    made: S3Client = client
-    return made
-
-
-@lru_cache(maxsize=1)
-def _loader(path: str | None) -> Any:
-    """What reads botocore's descriptions of services, and remembers them: also for the processes forked later."""
-    from botocore.loaders import create_loader
-
-    return create_loader(path)
-
-
-def _start_body(request: Any, **_: Any) -> None:
-    """From here on the body is read for the line and no more for its signature."""
-    if isinstance(request.body, PacedBody):
-        request.body.start()
+            return client_of(os.getpid(), self._place.endpoint, self._options)
 
 
 def _is_behind_the_end(error: Exception) -> bool:
