@@ -4,10 +4,8 @@ Pydantic knows models; an operator knows lines and keys. Nothing here judges a v
 secret may stand in.
 """
 
-import difflib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic_core import ErrorDetails
 
@@ -17,15 +15,14 @@ from config.checks.upkeep import OCTAL_MODE
 from config.databases import COLUMN_OF_DATABASE, COLUMN_OF_TABLE
 from config.documents import Document
 from config.exporting import LISTEN
-from config.fields import keys_of, look_up, may_be_shown, models_in, tag_of
+from config.fields import keys_of, look_up, may_be_shown, models_in, tags_in
 from config.jobs import STORAGE_CLASS
 from config.model import AT_MOST, IDENTIFIER, NAME, Model
 from config.positions import Path as Keys
 from config.problems import Problem
 from config.settings import Settings
 from config.sources import FILE_NAME
-
-_LONGEST = 60
+from config.wording import shown, suggestion
 
 FORMS: Mapping[str, str] = {
     NAME: "must be 1 to 100 characters without a slash",
@@ -69,13 +66,13 @@ def explain(error: ErrorDetails, document: Document, root: type[Model] = Setting
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            models = models_in(look_up(location[:-1], root)[0])
+            models = models_in(look_up(location[:-1], root).annotation)
             known = keys_of(models[0]) if models else []
             return document.problem(keys, f"unknown key{suggestion(str(keys[-1]), known)}")
         case "missing":
             return document.problem(keys, f"is missing: {_description(location, root)}")
         case "union_tag_not_found" | "union_tag_invalid" as kind:
-            tags = [tag for model in models_in(look_up(location, root)[0]) if (tag := tag_of(model))]
+            tags = tags_in(look_up(location, root).annotation)
             tag = str(context.get("tag", ""))
             wrong = "is missing" if kind == "union_tag_not_found" else "unknown type"
             got = json.dumps(tag, ensure_ascii=False) if tag else None
@@ -95,32 +92,7 @@ def explain(error: ErrorDetails, document: Document, root: type[Model] = Setting
         case kind:
             wording = _WORDING.get(kind)
             problem = wording.format(**context) if wording else error["msg"].replace("Input should", "must")
-    return document.problem(keys, problem, shown(value) if may_be_shown(look_up(location, root)[1]) else None)
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return the nearest known name as an ending, or all of them when none is near."""
-    options = list(known)
-    return nearest(name, options) or (f"; known are {', '.join(options)}" if options else "")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?``, or nothing when no known name is near."""
-    options = list(known)
-    close = difflib.get_close_matches(name, options, n=1) or [o for o in options if o.lower() == name.lower()]
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def shown(value: object) -> str | None:
-    """Write a value for ``(got ...)``: scalars as TOML does, the rest by kind, long text shortened."""
-    kinds: tuple[tuple[type, Callable[[Any], str]], ...] = (
-        (dict, lambda _: "a table"),
-        (list, lambda _: "a list"),
-        (str, lambda text: json.dumps(text if len(text) <= _LONGEST else text[:_LONGEST] + "…", ensure_ascii=False)),
-        (bool, lambda flag: str(flag).lower()),
-        (object, str),
-    )
-    return None if value is None else next(write(value) for kind, write in kinds if isinstance(value, kind))
+    return document.problem(keys, problem, shown(value) if may_be_shown(look_up(location, root).field) else None)
 
 
 def _as_written(location: Keys, data: object) -> tuple[Keys, object]:
@@ -142,7 +114,6 @@ def _as_written(location: Keys, data: object) -> tuple[Keys, object]:
 
 
 def _description(location: Keys, root: type[Model]) -> str:
-    field = look_up(location, root)[1]
-    text = (field.description or "") if field else ""
+    text = look_up(location, root).description
     first = text.partition(";")[0].strip().rstrip(".")
     return first[:1].lower() + first[1:] if not first[:2].isupper() else first

@@ -5,14 +5,29 @@ pydantic puts into the locations of its errors.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
+from config.checks.choosing import ChosenByType, tag_of
+from config.docstrings import descriptions
 from config.model import Model
 from config.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the models say of a path."""
+
+    annotation: Any
+    """The type there; None where they say nothing, as below an unknown key."""
+    field: FieldInfo | None = None
+    """The innermost field on the way."""
+    description: str = ""
+    """What stands under it."""
 
 
 def key_of(name: str, field: FieldInfo) -> str:
@@ -27,6 +42,8 @@ def keys_of(model: type[Model]) -> list[str]:
 
 def models_in(annotation: Any) -> list[type[Model]]:
     """Return the models that a type allows, through Optional, Annotated and unions, not through lists and tables."""
+    if choice := _choice_in(annotation):
+        return [_model(choice, one) for one in choice.types]
     origin = get_origin(annotation)
     if origin is Annotated:
         return models_in(get_args(annotation)[0])
@@ -41,7 +58,9 @@ def models_of(annotation: Any) -> list[type[Model]]:
     ahead = [annotation]
     while ahead:
         here = ahead.pop()
-        if isinstance(here, type) and issubclass(here, Model):
+        if choice := _choice_in(here):
+            ahead += [choice.model(one) for one in choice.types]
+        elif isinstance(here, type) and issubclass(here, Model):
             if here not in found:
                 found[here] = None
                 ahead += [field.annotation for field in here.model_fields.values()]
@@ -50,36 +69,50 @@ def models_of(annotation: Any) -> list[type[Model]]:
     return list(found)
 
 
-def tag_of(model: type[Model]) -> str | None:
-    """Return the ``type`` that chooses this model, where there is a choice."""
-    tag = model.model_fields.get("type")
-    return str(get_args(tag.annotation)[0]) if tag and get_origin(tag.annotation) is Literal else None
+def tags_in(annotation: Any) -> list[str]:
+    """Return every ``type`` that a type of settings lets the operator choose from."""
+    if choice := _choice_in(annotation):
+        return list(choice.types)
+    return [tag for model in models_in(annotation) if (tag := tag_of(model))]
 
 
-def look_up(location: Sequence[str | int], root: type[Model] = Settings) -> tuple[Any, FieldInfo | None]:
-    """Follow one of pydantic's locations from ``root``; return the type there and the innermost field on the way.
-
-    Returns the type None where the models say nothing, as below an unknown key.
-    """
-    annotation: Any = root
-    field: FieldInfo | None = None
+def look_up(location: Sequence[str | int], root: type[Model] = Settings) -> Place:
+    """Follow one of pydantic's locations from ``root``."""
+    place = Place(root)
     for part in location:
-        models = models_in(annotation)
-        tagged = [model for model in models if len(models) > 1 and tag_of(model) == part]
-        if tagged:
-            annotation = tagged[0]
-        elif models:
-            by_key = {key_of(name, found): found for name, found in models[0].model_fields.items()}
-            field = by_key.get(str(part))
-            annotation = field.annotation if field else None
-        else:
-            annotation = _item_of(annotation)
-    return annotation, field
+        place = _next(place, part)
+    return place
+
+
+def _next(place: Place, part: str | int) -> Place:
+    choice = _choice_in(place.annotation)
+    if choice and part in choice.types:
+        return Place(_model(choice, str(part)), place.field, place.description)
+    models = models_in(place.annotation)
+    tagged = [model for model in models if len(models) > 1 and tag_of(model) == part]
+    if tagged:
+        return Place(tagged[0], place.field, place.description)
+    if not models:
+        return Place(_item_of(place.annotation), place.field, place.description)
+    for name, field in models[0].model_fields.items():
+        if key_of(name, field) == part:
+            return Place(field.annotation, field, descriptions(models[0]).get(name, ""))
+    return Place(None)
 
 
 def may_be_shown(field: FieldInfo | None) -> bool:
     """Tell whether a field's value is fit for a terminal: known, and not one that bears secrets."""
     return field is not None and field.repr and not _holds_secret(field.annotation)
+
+
+def _choice_in(annotation: Any) -> ChosenByType | None:
+    if get_origin(annotation) is not Annotated:
+        return None
+    return next((one for one in get_args(annotation)[1:] if isinstance(one, ChosenByType)), None)
+
+
+def _model(choice: ChosenByType, tag: str) -> type[Model]:
+    return cast(type[Model], choice.model(tag))
 
 
 def _item_of(annotation: Any) -> Any:

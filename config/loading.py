@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from config import default
 from config.documents import Document, read
-from config.explain import explain
 from config.machine import STATE_DIR_VARIABLE, Machine
 from config.problems import ConfigProblems
 from config.references import reference_problems
@@ -81,6 +80,8 @@ def load_document(
         data = _with_plans(_with_machine(document, machine), path)
         settings = Settings.model_validate(data, context={"environ": environ})
     except ValidationError as errors:
+        from config.explain import explain  # knows every model, to name what is wrong
+
         problems += [explain(error, document) for error in errors.errors(include_url=False)]
     if not unread:  # a file that could not be read may hold what the others refer to
         problems += reference_problems(document)

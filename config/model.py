@@ -56,8 +56,10 @@ SecretFile = Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_ba
 
 
 class Model(BaseModel):
-    """Frozen and strict about names and types, so that a typing error is found before it costs a backup."""
+    """Frozen and strict about names and types, so that a typing error is found before it costs a backup.
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, populate_by_name=True, use_attribute_docstrings=True
-    )
+    A model is made ready when it is first used, and what stands under its fields is read when it is first asked for
+    (:mod:`config.docstrings`): most commands need few models, and no help about them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True, defer_build=True)

@@ -18,11 +18,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from config.documents import Document, Place
-from config.explain import explain, suggestion
 from config.model import IDENTIFIER
 from config.plans import PlanHead, Restore
 from config.positions import Path as Keys
 from config.problems import Problem
+from config.wording import suggestion
 
 _FENCE = "+++"
 _STEP = re.compile(r"##\s+(?:\d+[.)]\s*)?(.+?)\s*#*")
@@ -140,6 +140,8 @@ def _parse(text: str, file: Path, digest: str) -> Plan | list[Problem]:
         try:
             head = PlanHead.model_validate(document.data)
         except ValidationError as errors:
+            from config.explain import explain  # knows every model, to name what is wrong
+
             problems += [explain(error, document, PlanHead) for error in errors.errors(include_url=False)]
         problems += _order_problems(document)
     introduction, steps = _steps(lines, ends[1] + 1)

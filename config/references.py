@@ -8,13 +8,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from config.checks import READINGS
+from config.checks import TYPES, readings_of
 from config.documents import Document
-from config.explain import shown, suggestion
 from config.exporting import LOOPBACK, host_of
 from config.positions import Path as Keys
 from config.problems import Problem
 from config.threshold import Threshold
+from config.wording import shown, suggestion
 
 Table = dict[str, Any]
 
@@ -175,7 +175,9 @@ def _circles(parents: dict[str, list[str]]) -> Iterator[list[str]]:
 
 
 def _thresholds(document: Document, keys: Keys, check: Table) -> Iterator[Problem]:
-    readings = READINGS.get(check["type"]) if isinstance(check.get("type"), str) else None
+    if not isinstance(check.get("type"), str) or check["type"] not in TYPES:
+        return
+    readings = readings_of(check["type"])
     if not readings:
         return
     for key_of_rows in ("warning", "critical", "forecast"):

@@ -14,8 +14,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from config import default
-from config.checks import READINGS, CheckBase, CheckSettings
-from config.fields import key_of, models_in, tag_of
+from config.checks import TYPES, CheckBase, model_of
+from config.checks.choosing import tag_of
+from config.docstrings import descriptions
+from config.fields import key_of, models_in
 from config.model import Model
 from config.settings import Settings
 from config.sources import SourceSettings
@@ -34,7 +36,7 @@ def sample(state_dir: Path) -> str:
     values = tomllib.loads(default.text(state_dir))
     lines = [_HEAD]
     for section, field in Settings.model_fields.items():
-        lines += ["", *_banner(section, field)]
+        lines += ["", *_banner(section)]
         model = models_in(field.annotation)
         written = values.get(section, {})
         if section == "checks":
@@ -53,8 +55,8 @@ def sample(state_dir: Path) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
-def _banner(section: str, field: FieldInfo) -> Iterator[str]:
-    yield f"# {section}: {field.description} ".ljust(_WIDTH, "-")
+def _banner(section: str) -> Iterator[str]:
+    yield f"# {section}: {descriptions(Settings)[section]} ".ljust(_WIDTH, "-")
 
 
 def _item_model(field: FieldInfo) -> type[Model]:
@@ -77,7 +79,7 @@ def _table(
             if isinstance(field.default, Model):
                 optional.append((type(field.default), key))
             continue
-        yield from _described(key, field)
+        yield from _described(model, name)
         if key in written:
             yield assignment(key, written[key])
         else:
@@ -114,48 +116,42 @@ def _other_sources(written: Mapping[str, Any]) -> Iterator[str]:
 def _checks(written: list[dict[str, Any]]) -> Iterator[str]:
     yield from _comment("Every check may have:")
     for name, field in CheckBase.model_fields.items():
-        yield from _described(key_of(name, field), field)
+        yield from _described(CheckBase, name)
         yield f"#{assignment(key_of(name, field), _example(CheckBase, name, field))}"
-    models = check_models()
-    used = {check["type"] for check in written}
     for check in written:
-        yield from check_table(models[check["type"]], check["type"], check)
-    for tag in [tag for tag in models if tag not in used]:
-        yield from _commented(check_table(models[tag], tag, {"name": f"my {tag}", "type": tag}))
+        yield from check_table(check["type"], check)
+    for tag in [tag for tag in TYPES if tag not in {check["type"] for check in written}]:
+        yield from _commented(check_table(tag, {"name": f"my {tag}", "type": tag}))
 
 
-def check_models() -> dict[str, type[CheckBase]]:
-    """Return the settings class of each type of check."""
-    known = [model for model in models_in(CheckSettings) if issubclass(model, CheckBase)]
-    return {tag: model for model in known if (tag := tag_of(model))}
-
-
-def check_table(model: type[CheckBase], tag: str, written: Mapping[str, Any]) -> Iterator[str]:
+def check_table(tag: str, written: Mapping[str, Any]) -> Iterator[str]:
     """Write one check: what is set, what its type alone has, and what its type has other defaults for."""
+    model = model_of(tag)
     own = {name: field for name, field in model.model_fields.items() if name not in CheckBase.model_fields}
     yield ""
     yield from _about(model, tag)
     yield header(("checks",), item=True)
     yield from (assignment(key, value) for key, value in written.items() if key not in own or key == "type")
-    for key, field in own.items():
+    for name, field in own.items():
+        key = name
         if key != "type":
-            yield from _described(key, field)
+            yield from _described(model, name)
             comes = written.get(key)
             yield f"#{assignment(key, _example(model, key, field))}" if comes is None else assignment(key, comes)
     yield from (f"#{assignment(key, value)}" for key, value in model.defaults.items() if key not in written)
 
 
-def _about(model: type[Model], tag: str) -> Iterator[str]:
+def _about(model: type[CheckBase], tag: str) -> Iterator[str]:
     text = " ".join((model.__doc__ or "").split())
     yield from _comment(f"{tag}: {text}")
-    if not READINGS[tag]:
+    if not model.readings:
         yield from _comment("Its readings have the names that the plugin gives them.")
 
 
-def _described(key: str, field: FieldInfo) -> Iterator[str]:
-    """Write a key's description; ``type`` needs none."""
-    if key != "type" and field.description:
-        yield from _comment(" ".join(field.description.split()))
+def _described(model: type[Model], name: str) -> Iterator[str]:
+    """Write a field's description; ``type`` needs none."""
+    if name != "type" and name in descriptions(model):
+        yield from _comment(" ".join(descriptions(model)[name].split()))
 
 
 def _example(model: type[Model], key: str, field: FieldInfo) -> Any:

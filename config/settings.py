@@ -84,5 +84,7 @@ class Settings(Model):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of keepwatch.toml, with the keys that operators write."""
-        written = cls.model_json_schema(by_alias=True, mode="validation")
+        from config.docstrings import DescribedSchema  # for editors only
+
+        written = cls.model_json_schema(by_alias=True, schema_generator=DescribedSchema, mode="validation")
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **written, "title": "keepwatch.toml"}

@@ -44,7 +44,7 @@ def show(settings: Settings, document: Document) -> Shown:
     for keys, value in list(_leaves((), data)):
         if keys not in document.places:
             defaults.add(keys)
-        if isinstance(value, str) and value != MASK and not may_be_shown(look_up(_location(keys, data))[1]):
+        if isinstance(value, str) and value != MASK and not may_be_shown(look_up(_location(keys, data)).field):
             _put(data, keys, masked_url(str(_written(keys, document.data) or value)))
     return Shown(data, frozenset(defaults))
 

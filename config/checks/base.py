@@ -3,13 +3,14 @@
 The types themselves are in the modules beside, by what they look at; :data:`config.checks.CheckSettings` is all.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     ValidationInfo,
@@ -27,6 +28,18 @@ from config.units import Duration
 
 WEB_ADDRESS = r"^https?://"
 _SEVERITIES = ("warning", "critical")
+
+def _compiles(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
+"""A regular expression as Python's ``re`` reads it, searched anywhere."""
+Port = Annotated[int, Field(ge=1, le=65_535)]
 
 Readings = Mapping[str, str]
 """Names of readings and their units (see :class:`monitor.result.Reading`), the main one first."""
@@ -87,8 +100,8 @@ class ActionSettings(Model):
 class CheckBase(Model):
     """What every check has. A type adds its ``type`` and its ``readings``."""
 
-    model_config = ConfigDict(defer_build=True)
-
+    if TYPE_CHECKING:
+        type: str
     readings: ClassVar[Readings] = MappingProxyType({})
     """What one run gives; empty where only the thing looked at knows."""
     discovers: ClassVar[bool] = False

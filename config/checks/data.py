@@ -5,8 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from config.checks.base import WEB_ADDRESS, CheckBase, Readings
-from config.checks.services import Pattern
+from config.checks.base import WEB_ADDRESS, CheckBase, Pattern, Readings
 from config.expansion import Expandable, SecretText
 from config.model import AbsolutePath, Model
 from config.schedule import Schedule
@@ -160,6 +159,3 @@ class HeartbeatCheck(CheckBase):
     """How late it may begin, or report when it never says that it begins."""
     run_limit: Duration | None = Field(None, examples=["2h"])
     """How long it may take once it has begun."""
-
-
-DataCheck = FreshnessCheck | ReconcileCheck | HeartbeatCheck

@@ -7,8 +7,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from config.checks.base import WEB_ADDRESS, CheckBase, Readings
-from config.checks.services import Port
+from config.checks.base import WEB_ADDRESS, CheckBase, Port, Readings
 from config.expansion import Expanded, SecretText
 from config.units import Duration
 
@@ -199,6 +198,3 @@ class MqttCheck(ServerCheck):
     """User; that it wants one is no fault when left out."""
     password: SecretText | None = Field(None, examples=["${MQTT_PASSWORD}"])
     """Password."""
-
-
-DatabaseCheck = PostgresCheck | MysqlCheck | RedisCheck | MemcachedCheck | RabbitmqCheck | NatsCheck | MqttCheck

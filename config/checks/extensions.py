@@ -56,6 +56,3 @@ class PushCheck(CheckBase):
     """What a sender must know."""
     max_age: Duration = Field("5m", validate_default=True)
     """How long what was posted counts."""
-
-
-ExtensionCheck = CommandCheck | TextfileCheck | PushCheck

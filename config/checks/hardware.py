@@ -280,23 +280,3 @@ class UpsCheck(Discovering):
     """Where upsd runs."""
     port: int = Field(3493, ge=1, le=65_535)
     """Its port."""
-
-
-HardwareCheck = (
-    TemperatureCheck
-    | FansCheck
-    | SmartCheck
-    | MdRaidCheck
-    | ZfsCheck
-    | BtrfsCheck
-    | LvmCheck
-    | MemoryErrorsCheck
-    | MachineChecksCheck
-    | PowerSupplyCheck
-    | BatteryCheck
-    | LinkCheck
-    | BondCheck
-    | IpmiSensorsCheck
-    | IpmiEventsCheck
-    | UpsCheck
-)

@@ -288,27 +288,3 @@ class CgroupsCheck(Discovering):
         "critical": {"reading": "oom_kills", "raise": "> 0"},
         "min_samples": 3,
     }
-
-
-HostCheck = (
-    CpuCheck
-    | LoadCheck
-    | MemoryCheck
-    | SwapCheck
-    | DiskCheck
-    | FileSystemsCheck
-    | DiskIoCheck
-    | NetworkCheck
-    | UptimeCheck
-    | ProcessesCheck
-    | FileDescriptorsCheck
-    | PressureCheck
-    | OomKillsCheck
-    | ConntrackCheck
-    | EntropyCheck
-    | ClockCheck
-    | UsersCheck
-    | StuckProcessesCheck
-    | ProcessLimitsCheck
-    | CgroupsCheck
-)

@@ -5,8 +5,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from config.checks.base import CheckBase, Readings
-from config.checks.services import Pattern
+from config.checks.base import CheckBase, Pattern, Readings
 from config.units import Duration
 
 

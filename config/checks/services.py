@@ -1,27 +1,13 @@
 """Settings of checks of what runs here or answers over the network."""
 
-import re
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from config.checks.base import WEB_ADDRESS, CheckBase, Readings
+from config.checks.base import WEB_ADDRESS, CheckBase, Pattern, Port, Readings
 from config.expansion import Expandable, SecretText
 from config.model import AbsolutePath
-
-
-def _compiles(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return text
-
-
-Pattern = Annotated[str, Field(min_length=1), AfterValidator(_compiles)]
-"""A regular expression as Python's ``re`` reads it, searched anywhere."""
-Port = Annotated[int, Field(ge=1, le=65_535)]
 
 
 class ProcessCheck(CheckBase):
@@ -236,8 +222,3 @@ class NtpCheck(CheckBase):
     """Name or address."""
     port: Port = 123
     """Port."""
-
-
-ServiceCheck = (
-    ProcessCheck | TcpCheck | UdpCheck | HttpCheck | TlsCheck | DnsCheck | IcmpCheck | SmtpCheck | SshCheck | NtpCheck
-)

@@ -70,6 +70,3 @@ class DockerCheck(Discovering):
     }
     socket: AbsolutePath = Path("/var/run/docker.sock")
     """Docker's socket, or podman's; nothing is looked at on a machine without."""
-
-
-SupervisedCheck = SystemdCheck | TimersCheck | DockerCheck

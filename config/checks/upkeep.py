@@ -97,6 +97,3 @@ class FailedLoginsCheck(CheckBase):
     defaults = {"every": "1m", "warning": "> 100", "critical": "> 1000"}
     within: Duration = Field("1h", validate_default=True)
     """How long one is counted."""
-
-
-UpkeepCheck = RebootCheck | UpdatesCheck | PermissionsCheck | ListeningPortsCheck | FailedLoginsCheck

@@ -10,11 +10,11 @@ from datetime import date, datetime, timedelta, tzinfo
 from enum import StrEnum
 
 from config.documents import Place
-from config.explain import suggestion
 from config.plan_files import Plan, PlanBook
 from config.plans import RISK_KINDS
 from config.settings import Settings
 from config.units import format_duration
+from config.wording import suggestion
 from keepwatch import bridge
 from keepwatch.plans.records import NOTHING, PlanRecord, Records
 

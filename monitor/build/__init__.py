@@ -1,31 +1,19 @@
 """Settings into checks: from each settings class to the probe that does it, one table an area.
 
-Nothing is measured and nothing started here; a probe opens what it needs at its first run.
+Nothing is measured and nothing started here; a probe opens what it needs at its first run. An area's table, and the
+probes in it, are imported when a check of that area is first built.
 """
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, tzinfo
+from importlib import import_module
 
-from config.checks import CheckSettings
-from monitor.build import data, databases, extensions, hardware, host, logs, services, snmp, supervised, upkeep
-from monitor.build.recipe import Recipes, Shared
+from config.checks import TYPES, CheckSettings
+from monitor.build.recipe import Recipe, Shared
 from monitor.check import Check
 from monitor.inbox import Inbox
 from monitor.memory import Memories
 from monitor.probes.file_systems import FileSystems
-
-RECIPES: Recipes = (
-    host.RECIPES
-    | upkeep.RECIPES
-    | hardware.RECIPES
-    | snmp.RECIPES
-    | supervised.RECIPES
-    | services.RECIPES
-    | databases.RECIPES
-    | logs.RECIPES
-    | data.RECIPES
-    | extensions.RECIPES
-)
 
 
 def build_checks(
@@ -47,8 +35,14 @@ def build_checks(
     return [_build(check, shared) for check in checks]
 
 
+def recipe_of(check: CheckSettings) -> Recipe:
+    """Return how a check is made. Its area has a module here that is named as the one of its settings is."""
+    recipe: Recipe = import_module(f"monitor.build.{TYPES[check.type]}").RECIPES[type(check)]
+    return recipe
+
+
 def _build(check: CheckSettings, shared: Shared) -> Check:
-    recipe = RECIPES[type(check)]
+    recipe = recipe_of(check)
     return Check(
         name=check.name,
         type=check.type,

@@ -1,5 +1,7 @@
 """Types of checks: their own defaults, which of many things they mean, and the page that tells of them all."""
 
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -7,15 +9,14 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from config.checks import CheckBase, CheckSettings
+from config.checks import TYPES, CheckBase, CheckSettings, model_of
 from config.checks_page import checks_page
 from config.documents import Document
 from config.references import reference_problems
-from config.sample import check_models
 from config.selection import EVERYTHING, Selection
 
 ROOT = Path(__file__).resolve().parents[2]
-CHECK_TYPES = check_models()
+CHECK_TYPES = {kind: model_of(kind) for kind in TYPES}
 WITH_DEFAULTS = [kind for kind, model in CHECK_TYPES.items() if model.defaults]
 
 
@@ -98,3 +99,14 @@ def test_what_is_no_port_is_refused(ports: list[str]) -> None:
 def test_the_page_of_all_checks_is_up_to_date() -> None:
     written = (ROOT / "docs/checks.md").read_text(encoding="utf-8")
     assert written == checks_page(), "write it anew: .venv/bin/python -m config.checks_page >docs/checks.md"
+
+
+def test_of_the_types_only_those_that_are_named_are_held() -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from config.loading import load;"
+        "load(None, environ=os.environ, state_dir=Path('/var/lib/keepwatch'));"
+        "print(*(name for name in sys.modules if name.startswith('config.checks.')))"
+    )
+    held = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "config.checks.host" in held.split()
+    assert {"config.checks.databases", "config.checks.services", "config.checks.snmp"} & set(held.split()) == set()

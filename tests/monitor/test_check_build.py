@@ -1,7 +1,6 @@
 """From settings to checks: every class has its probe, and what probes give is what the settings promise."""
 
 import socket
-import typing
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,14 +9,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from config.checks import READINGS, CheckBase, CheckSettings
-from monitor.build import RECIPES, build_checks
+from config.checks import TYPES, CheckSettings, model_of, readings_of
+from monitor.build import build_checks, recipe_of
 from monitor.check import Check, run_check
 from monitor.probes.file_systems import FileSystems
 from monitor.result import Result, Status
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-CLASSES: set[type[CheckBase]] = set(typing.get_args(typing.get_args(CheckSettings)[0]))
 
 
 @pytest.fixture
@@ -41,8 +39,9 @@ def run(check: Check) -> list[Result]:
     return run_check(check, {}, clock)
 
 
-def test_every_settings_class_has_a_probe() -> None:
-    assert set(RECIPES) == CLASSES
+@pytest.mark.parametrize("kind", TYPES)
+def test_every_type_has_a_probe(kind: str) -> None:
+    assert recipe_of(model_of(kind).model_construct(name="it", type=kind)).probe
 
 
 def test_a_check_carries_what_the_settings_say(file_systems: FileSystems) -> None:
@@ -73,7 +72,7 @@ def test_a_host_check_runs_here_and_gives_what_the_settings_promise(kind: str, f
     assert results
     for result in results:
         assert result.status in (Status.OK, Status.ABSENT), result.message
-        promised = READINGS[kind]
+        promised = readings_of(kind)
         given = {reading.name: reading.unit for reading in result.readings}
         assert given.items() <= promised.items()
         if given:
@@ -82,7 +81,7 @@ def test_a_host_check_runs_here_and_gives_what_the_settings_promise(kind: str, f
 
 def test_a_check_of_a_program_promises_what_it_gives(file_systems: FileSystems) -> None:
     (result,) = run(build(file_systems, type="process", command="python", match="regex"))
-    assert {reading.name: reading.unit for reading in result.readings}.items() <= READINGS["process"].items()
+    assert {reading.name: reading.unit for reading in result.readings}.items() <= readings_of("process").items()
     assert result.status is Status.OK
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from config.checks import READINGS
+from config.checks import TYPES, readings_of
 from monitor.result import Reading
 from monitor.wording import describe, format_value, one_line
 
@@ -30,9 +30,9 @@ def test_a_value_is_written_in_units_that_people_read(value: float, unit: str, t
     assert format_value(value, unit) == text
 
 
-@pytest.mark.parametrize("kind", [kind for kind, readings in READINGS.items() if readings])
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if readings_of(kind)])
 def test_every_reading_can_be_told(kind: str) -> None:
-    for name, unit in READINGS[kind].items():
+    for name, unit in readings_of(kind).items():
         line = describe(kind, "the thing", [Reading(name, 1, unit)], None)
         assert "{" not in line
         assert format_value(1, unit) in line

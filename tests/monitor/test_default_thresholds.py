@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from config.checks import READINGS, CheckSettings
-from config.sample import check_models
+from config.checks import TYPES, CheckSettings, model_of, readings_of
 from monitor.build import build_checks
 from monitor.check import run_check
 from monitor.probes.file_systems import FileSystems
@@ -111,7 +110,7 @@ class Told:
     values: Mapping[str, float]
 
     def measure(self) -> Measurement:
-        units = READINGS[self.kind]
+        units = readings_of(self.kind)
         # the main reading first, as every probe gives it
         return Measurement([Reading(name, self.values[name], units[name]) for name in units if name in self.values])
 
@@ -137,8 +136,8 @@ def test_a_type_judges_by_its_own_thresholds(kind: str, values: Mapping[str, flo
 def test_every_type_with_thresholds_is_shown_well_and_ill() -> None:
     types = {
         kind
-        for kind, model in check_models().items()
-        if model.__module__.rpartition(".")[2] in OF_THIS_TEST and {"warning", "critical"} & set(model.defaults)
+        for kind, module in TYPES.items()
+        if module in OF_THIS_TEST and {"warning", "critical"} & set(model_of(kind).defaults)
     }
     assert {kind for kind, _, status in JUDGED if status is OK} == types
     assert {kind for kind, _, status in JUDGED if status is not OK} == types
