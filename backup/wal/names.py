@@ -1,4 +1,4 @@
-"""Names and positions of PostgreSQL's write-ahead log, as arithmetic.
+"""Names and positions of PostgreSQL's write-ahead log, as arithmetic; and how the log of any database is called.
 
 A segment's name is its timeline, and its number in two parts, in eight hexadecimal digits each (XLogFileName in
 src/include/access/xlog_internal.h). Beside segments a server archives the history of each timeline, the first part of
@@ -16,6 +16,16 @@ _SEGMENT = re.compile(r"([0-9A-F]{8})([0-9A-F]{8})([0-9A-F]{8})")
 _HISTORY = re.compile(r"([0-9A-F]{8})\.history")
 _NAME = re.compile(r"[0-9A-F]{24}(\.partial|\.[0-9A-F]{8}\.backup)?|[0-9A-F]{8}\.history")
 PARTIAL = ".partial"
+
+
+def log_name(job: str, member: str = "") -> str:
+    """Call the log of a job, or of one member of a group; no job can have such a name."""
+    return f"{job}:{member}" if member else job
+
+
+def job_of_log(name: str) -> str:
+    """Tell whose backups a log leads on."""
+    return name.partition(":")[0]
 
 
 class Segment(NamedTuple):

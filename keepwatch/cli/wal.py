@@ -16,8 +16,11 @@ from keepwatch.cli.output import complain, moment, print_json, print_table
 from keepwatch.cli.repository import open_chosen
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
+from keepwatch.wal.kept import kept_logs
 
-JobOption = Annotated[str | None, typer.Option("--job", help="Whose log; needed when several have one.")]
+JobOption = Annotated[
+    str | None, typer.Option("--job", help="Whose log, JOB or JOB:MEMBER of a group; needed when several have one.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,8 +33,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _job(setup: Setup, name: str | None) -> str:
-    jobs = setup.settings.jobs.items()
-    known = [job for job, of in jobs if isinstance(of.source, PostgresSource) and of.source.keeps_log]
+    known = [log for log, kept in kept_logs(setup.settings).items() if isinstance(kept.source, PostgresSource)]
     if name is None and len(known) == 1:
         return known[0]
     if name is None or name not in known:
@@ -57,7 +59,7 @@ def push(
 
     setup = Setup(config, state_dir)
     name = _job(setup, job)
-    source = setup.settings.jobs[name].source
+    source = kept_logs(setup.settings)[name].source
     assert isinstance(source, PostgresSource)
     try:
         answer = client.push(str(socket or socket_path(source, setup.state.path, name)), name, str(path))
@@ -97,7 +99,7 @@ def list_(
     """List what a repository holds of a job's log: runs of segments without a gap."""
     setup = Setup(config, state_dir)
     name = _job(setup, job)
-    repository = repository or setup.settings.jobs[name].repositories[0]
+    repository = repository or kept_logs(setup.settings)[name].repositories[0]
     log = Log.of(open_chosen(setup, repository, None, None).snapshots(), name)
     found = [
         _Run(run[0].timeline, log.name(run[0]), log.name(run[-1]), len(run), _until(log, run))

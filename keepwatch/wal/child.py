@@ -1,4 +1,4 @@
-"""The receiver of one job's log in a process of its own, under the daemon; not a command for people.
+"""The receiver of one log in a process of its own, under the daemon; not a command for people.
 
 What it needs comes down the pipe of its standard input, so that no secret stands in a process list; the pipe stays open
 as a lifeline.
@@ -17,19 +17,20 @@ from keepwatch import logs
 from keepwatch.clock import now
 from keepwatch.state import StateDirectory
 from keepwatch.wal import binlogs, receiver
+from keepwatch.wal.kept import kept_logs
 
 
 def main() -> int:
     """Serve until told to stop, or until the daemon is gone."""
     size = int.from_bytes(_read(4), "big")
-    job, settings, state = pickle.loads(_read(size))  # noqa: S301 - written by the parent process
+    name, settings, state = pickle.loads(_read(size))  # noqa: S301 - written by the parent process
     assert isinstance(settings, Settings)
     logs.configure(settings.daemon.log_format)
     directory = StateDirectory(Path(state))
-    with directory.lock(f"wal-{job}", what=f"the receiver of job {job}'s log"):
-        run = binlogs.run if isinstance(settings.jobs[job].source, MariaDbSource) else receiver.run
-        run(settings, directory.path, job, now, _daemon_is_gone)
-    logging.getLogger(__name__).info("receiver ended", extra={"job": job})
+    with directory.lock(f"wal-{name}", what=f"the receiver of job {name}'s log"):
+        run = binlogs.run if isinstance(kept_logs(settings)[name].source, MariaDbSource) else receiver.run
+        run(settings, directory.path, name, now, _daemon_is_gone)
+    logging.getLogger(__name__).info("receiver ended", extra={"job": name})
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Keeps a receiver alive for each job whose log is archived: the daemon's part, which imports nothing heavy.
+"""Keeps a receiver alive for each log that is archived: the daemon's part, which imports nothing heavy.
 
 A receiver that ends is started again, after a pause that grows; new settings start it anew. While none runs a server
 keeps its segments, so nothing is lost by that.
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.settings import Settings
+from keepwatch.wal.kept import kept_logs
 from keepwatch.wal.status import WalStatus, status_path
 
 log = logging.getLogger(__name__)
@@ -42,8 +43,8 @@ class WalKeeper:
 
     @property
     def jobs(self) -> list[str]:
-        """Jobs that have a log."""
-        return [name for name, job in self._settings.jobs.items() if getattr(job.source, "keeps_log", False)]
+        """Jobs, and members of groups as ``JOB:MEMBER``, that have a log."""
+        return list(kept_logs(self._settings))
 
     def reconfigure(self, settings: Settings) -> None:
         """Go by these settings; receivers start anew with them."""
@@ -72,7 +73,7 @@ class WalKeeper:
                 self._children[job] = self._start(job)
 
     def standings(self) -> dict[str, WalStatus]:
-        """Read how the log of each job stands, as far as a receiver has said."""
+        """Read how each log stands, as far as a receiver has said."""
         found = {job: WalStatus.read(status_path(self._state, job)) for job in self.jobs}
         return {job: status for job, status in found.items() if status is not None}
 

@@ -1,8 +1,8 @@
-"""The receiver of one job's log: holds the repositories open, takes files in, answers when they are durable.
+"""The receiver of one log: holds the repositories open, takes files in, answers when they are durable.
 
-Started by the daemon for each job that has ``wal``, as a process of its own, and by ``keepwatch wal receive``. It takes
-one file at a time, in the order in which they come, as a server sends them. It ends when it is told to, or when its
-standard input closes, which is how it notices that the daemon is gone.
+Started by the daemon for each job, or member of a group, that has ``wal``, as a process of its own, and by ``keepwatch
+wal receive``. It takes one file at a time, in the order in which they come, as a server sends them. It ends when it is
+told to, or when its standard input closes, which is how it notices that the daemon is gone.
 """
 
 import logging
@@ -23,6 +23,7 @@ from backup.wal.names import PARTIAL, Segment, is_wal_name, parse_position, pars
 from config.postgres import PostgresSource
 from config.settings import Settings
 from keepwatch.repositories import open_repository
+from keepwatch.wal.kept import kept_logs
 from keepwatch.wal.lane import Lane, Refused, spool_of
 from keepwatch.wal.push import RUN_DIRECTORY
 from keepwatch.wal.receiving import Follower
@@ -42,13 +43,13 @@ _PAGE_HEADER_BYTES = 64
 class Receiver:
     """All of it belongs to one thread."""
 
-    def __init__(self, settings: Settings, state: Path, job: str, clock: Callable[[], datetime]) -> None:
-        source = settings.jobs[job].source
-        assert isinstance(source, PostgresSource)
-        self._job, self._source, self._clock, self._state = job, source, clock, state
-        self._status = WalStatus(clock())
+    def __init__(self, settings: Settings, state: Path, name: str, clock: Callable[[], datetime]) -> None:
+        kept = kept_logs(settings)[name]
+        assert isinstance(kept.source, PostgresSource)
+        self._name, self._source, self._clock, self._state = name, kept.source, clock, state
+        self._status = WalStatus.resumed(status_path(state, name), clock())
         self._refusal = ""
-        self._lanes = [self._lane(settings, state, name) for name in settings.jobs[job].repositories]
+        self._lanes = [self._lane(settings, state, name) for name in kept.repositories]
         self._asked_at = 0.0
         self._position = 0
         self._follower: Follower | None = None
@@ -57,9 +58,9 @@ class Receiver:
     def _lane(self, settings: Settings, state: Path, name: str) -> Lane:
         repository, daemon = settings.repositories[name], settings.daemon
         return Lane(
-            name, self._job, daemon.host,
+            name, self._name, daemon.host,
             lambda: open_repository(repository, clock=self._clock, zone=daemon.zone, may_create=True),
-            spool_of(state, self._job, name, self._source.wal_spool_limit),
+            spool_of(state, self._name, name, self._source.wal_spool_limit),
         )  # fmt: skip
 
     # ---- files
@@ -98,11 +99,11 @@ class Receiver:
         if segment is not None:
             last = self._newest
             if last is not None and segment.timeline > last.timeline:
-                log.warning("timeline switched", extra={"job": self._job, "to": segment.timeline})
+                log.warning("timeline switched", extra={"job": self._name, "to": segment.timeline})
                 changes |= {"switched_at": at}
             elif last is not None and segment.number > last.number + 1:
                 missing = f"{segment_name(last._replace(number=last.number + 1))} and on, before {name}"
-                log.error("log has a gap", extra={"job": self._job, "missing": missing})
+                log.error("log has a gap", extra={"job": self._name, "missing": missing})
                 changes |= {"gap": missing, "gap_at": at}
             self._newest = max(last, segment) if last else segment
             changes |= {"timeline": self._newest.timeline}
@@ -145,7 +146,7 @@ class Receiver:
             spooled_bytes=sum(lane.spool.size for lane in self._lanes),
         )  # fmt: skip
         with suppress(OSError):
-            self._status.write(status_path(self._state, self._job))
+            self._status.write(status_path(self._state, self._name))
 
     def _ask_the_server(self) -> None:
         """When the server has written nothing that is not stored, all up to now is covered."""
@@ -160,7 +161,7 @@ class Receiver:
                 assert row is not None
                 position, size = parse_position(str(row[0])), int(str(row[1]))
         except Exception as error:  # noqa: BLE001 - a server that is down is somebody else's alarm
-            log.debug("server not asked", extra={"job": self._job, "reason": str(error)})
+            log.debug("server not asked", extra={"job": self._name, "reason": str(error)})
             return
         still = self._follower is not None and position == self._position
         whole = position <= (self._newest.number + 1) * size + _PAGE_HEADER_BYTES
@@ -172,25 +173,25 @@ class Receiver:
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Listen (or follow) until ``stopped``."""
-        status_path(self._state, self._job).parent.mkdir(parents=True, exist_ok=True)
+        status_path(self._state, self._name).parent.mkdir(parents=True, exist_ok=True)
         if self._source.wal == "receive":
             from backup.applications.postgres_connection import Server
 
-            slot = "keepwatch_" + "".join(char if char.isalnum() else "_" for char in self._job.lower())
-            folder = self._state / "wal" / self._job / "received"
+            slot = "keepwatch_" + "".join(char if char.isalnum() else "_" for char in self._name.lower())
+            folder = self._state / "wal" / self._name / "received"
             self._follower = Follower(Server.from_settings(self._source), slot, folder)
         for lane in self._lanes:
             lane.open_ahead()
         if (held := self._lanes[0].log) is not None:
             self._newest = held.newest
-        path = socket_path(self._source, self._state, self._job)
+        path = socket_path(self._source, self._state, self._name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(path))
             path.chmod(0o666)  # who may push is asked of the kernel, for each connection
             listener.listen(8)
-            log.info("log is awaited", extra={"job": self._job, "socket": str(path)})
+            log.info("log is awaited", extra={"job": self._name, "socket": str(path)})
             try:
                 self._loop(listener, stopped)
             finally:
@@ -216,10 +217,10 @@ class Receiver:
             request, descriptors, _, _ = socket.recv_fds(channel, 4096, 4)
             name, job, *_ = [*request.decode("utf-8", "replace").split("\n"), ""]
             if reason := self._why_not(channel):
-                log.warning("WAL refused", extra={"job": self._job, "file": name, "reason": reason})
+                log.warning("WAL refused", extra={"job": self._name, "file": name, "reason": reason})
                 return f"refused: {reason}\n"
-            if job not in ("", self._job):
-                return f"this is the receiver of job {self._job}\n"
+            if job not in ("", self._name):
+                return f"this is the receiver of job {self._name}\n"
             if len(descriptors) != 1:
                 return "no file was handed over\n"
             content, at = _read(descriptors[0])
@@ -255,13 +256,13 @@ class Receiver:
             self.take(name, memoryview(path.read_bytes()), at)
 
 
-def socket_path(source: PostgresSource, state: Path, job: str) -> Path:
-    """Return where a job's receiver listens."""
+def socket_path(source: PostgresSource, state: Path, name: str) -> Path:
+    """Return where the receiver of a log listens."""
     if source.wal_socket is not None:
         return source.wal_socket
     shared = Path(RUN_DIRECTORY)
     folder = shared if os.access(shared, os.W_OK) else state / "wal"
-    return folder / f"wal-{job}.sock"
+    return folder / f"wal-{name}.sock"
 
 
 def _read(descriptor: int) -> tuple[bytes, datetime]:
@@ -275,10 +276,10 @@ def _read(descriptor: int) -> tuple[bytes, datetime]:
     return content, datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
 
 
-def run(settings: Settings, state: Path, job: str, clock: Callable[[], datetime], gone: Callable[[], bool]) -> None:
+def run(settings: Settings, state: Path, name: str, clock: Callable[[], datetime], gone: Callable[[], bool]) -> None:
     """Serve until SIGTERM, SIGINT, or until ``gone``."""
     stop: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: stop.append(number))
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # `restic unlock` asks by it whether we live
-    Receiver(settings, state, job, clock).serve(lambda: bool(stop) or gone())
+    Receiver(settings, state, name, clock).serve(lambda: bool(stop) or gone())

@@ -1,8 +1,8 @@
-"""How the log of a job stands: written by its receiver, read by the daemon, one small file a job.
+"""How a log stands: written by its receiver, read by the daemon, one small file each. JOB is JOB:MEMBER in a group.
 
 STATE/wal/JOB.json      this
 STATE/wal/JOB/REPO/     what waits for a repository
-STATE/wal/JOB/received/ where pg_receivewal writes
+STATE/wal/JOB/received/ where pg_receivewal or mariadb-binlog writes
 """
 
 import json
@@ -33,6 +33,11 @@ class WalStatus:
     timeline: int = 0
     switched_at: datetime | None = None
     """When the timeline changed while we looked on."""
+
+    @classmethod
+    def resumed(cls, path: Path, now: datetime) -> "WalStatus":
+        """Begin where a receiver before this one ended: what it missed is still missing."""
+        return (cls.read(path) or cls(now)).but(updated_at=now, files=0, spooled_files=0, spooled_bytes=0, problem="")
 
     def but(self, **changes: object) -> Self:
         """Return it with changes."""
