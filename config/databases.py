@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from config.expansion import SecretText
 from config.model import AbsolutePath, Model, SecretFile
-from config.units import Duration
+from config.units import ByteSize, Duration
 
 COLUMN_OF_TABLE = r"^[^.]+\.[^.]+$"
 COLUMN_OF_DATABASE = r"^[^.]+\.[^.]+\.[^.]+$"
@@ -95,10 +95,17 @@ class MariaDbSource(Model):
 
     binlog: bool = False
     """Archive the server's binlog all the time, a few seconds behind, for recovery to any moment; rpo then counts from
-    the last event that is stored. keepwatch must be able to read its files; `sync_binlog` is the server's business.
+    the last event that is stored. `sync_binlog` is the server's business.
+    """
+    binlog_from: Literal["files", "server"] = "files"
+    """`files`: from the server's disk, which keepwatch must be able to read. `server`: over its own connection, as a
+    replica gets it, by mariadb-binlog; from anywhere, and the copies lie in the state directory until they are stored.
     """
     binlog_folder: AbsolutePath | None = Field(None, examples=["/var/log/mysql"])
-    """Where the server writes it; the server is asked when left out."""
+    """With `files`: where the server writes it; the server is asked when left out."""
+    binlog_spool_limit: ByteSize = Field("2 GiB", validate_default=True)
+    """With `server`: most bytes that wait in the state directory while a repository is away; the server keeps the rest.
+    """
     binlog_every: Duration = Field("10s", validate_default=True)
     """How often to look for what is new in it."""
 

@@ -38,6 +38,7 @@ MAY_START_PROGRAMS: dict[str, str] = {
     "backup/sources/streams.py": "dumps and base backups are the output of the database's own programs",
     "config/secrets.py": "password_command: the operator's own way to a password, such as pass or vault",
     "keepwatch/cli/daemon_command.py": "becomes the daemon by exec, without the command line's libraries in memory",
+    "keepwatch/wal/binlog_receiving.py": "mariadb-binlog is the server's own and knows how a replica asks",
     "keepwatch/wal/keeper.py": "a receiver holds a repository open for months, and the daemon must stay small",
     "keepwatch/wal/receiving.py": "pg_receivewal is PostgreSQL's own and knows its protocol",
     "keepwatch/job_runner.py": "each run is a child that can be limited and killed, and whose memory goes back",

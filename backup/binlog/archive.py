@@ -2,13 +2,17 @@
 
 Everything lies in one snapshot, which each new one replaces: ``/JOB.binlog`` with the files as the server has them, up
 to their last whole event. Only new pieces are stored. It is no backup of its job: it carries ``binlog-of:JOB`` and no
-``job:JOB``. Files that ended before the job's oldest backup began are left out of the next snapshot.
+``job:JOB``. Files that ended before the job's oldest backup began are left out of the next snapshot. For a member of a
+group JOB is ``JOB:MEMBER``.
+
+What is read may be the server's own files, or copies on their way here: how long each is at the server, the listing
+says. A file that is shorter there than what is stored, or a log whose newest file is older, has begun anew.
 """
 
 import logging
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +26,7 @@ from backup.snapshot import Snapshot
 from backup.sources.streams import made_up
 from backup.tree import Node, as_text, encode_name
 from backup.wal.keeping import remove
+from backup.wal.names import job_of_log
 from backup.wal.writing import WalWriter, folder_of, tag_of
 from backup.walking import load_tree, locate
 
@@ -32,6 +37,7 @@ PIECE_BYTES = 256 << 10
 PASS_BYTES = 64 << 20
 """Of one file at once, so that memory is bounded."""
 _BEGUN = "begun:"
+_NO_NAME = BinlogName("", 0, "")
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -101,47 +107,58 @@ class BinlogArchive:
         """End the threads that seal."""
         self._writer.close()
 
-    def take(self, folder: Path, base: str, *, lock_wait: timedelta = timedelta(minutes=5)) -> int:
+    @property
+    def newest_file(self) -> str:
+        """The last file that is stored, whole or not; empty when none is."""
+        return max((name for text in self.files if (name := BinlogName.parse(text))), default=_NO_NAME).text
+
+    def take(self, folder: Path, listing: Mapping[str, int], *, lock_wait: timedelta = timedelta(minutes=5)) -> int:
         """Store what is new in the binlog files of ``folder``; gives how many bytes, durable when this returns.
 
-        Raises SourceError when the folder cannot be read, RepositoryLocked, StorageError.
+        ``listing``: name and size of each file that the server has. Raises SourceError when the folder cannot be read,
+        RepositoryLocked, StorageError.
         """
         try:
-            return self._take(folder, base, lock_wait)
+            return self._take(folder, listing, lock_wait)
         except _BegunAnew as anew:
             log.warning("binlog begun anew", extra={"job": self._job, "file": str(anew)})
             self._newest, self.files = None, {}
-            return self._take(folder, base, lock_wait)
+            return self._take(folder, listing, lock_wait)
 
-    def _take(self, folder: Path, base: str, lock_wait: timedelta) -> int:
+    def _take(self, folder: Path, listing: Mapping[str, int], lock_wait: timedelta) -> int:
+        names = sorted(name for text in listing if (name := BinlogName.parse(text)))
+        stored = sorted(name for text in self.files if (name := BinlogName.parse(text)))
+        if names and stored and names[-1] < stored[-1]:
+            raise _BegunAnew(names[-1].text)
         try:
-            first = min((name for text in self.files if (name := BinlogName.parse(text))), default=None)
-            paths = [path for path in binlogs_in(folder, base) if not _before(path, first)]
-            found = {path.name: self._new_in(path) for path in paths}
+            wanted = [name.text for name in names if not stored or name >= stored[0]]
+            found = {name: self._new_in(folder / name, listing[name]) for name in wanted}
         except OSError as error:
-            raise SourceError(
-                f"could not read the binlog in {folder}: {(error.strerror or str(error)).lower()}",
-                hint="may this user read that folder? `binlog_folder` names another",
-            ) from None
+            raise _unreadable(folder, error) from None
         new = {name: data for name, data in found.items() if data}
         if not new:
             return 0
         with self._repository.lock(retry_for=lock_wait):
             return self._store(folder, new)
 
-    def _new_in(self, path: Path) -> bytes:
-        """Read what is new in a file, from the beginning of its last piece on; empty when nothing is."""
+    def _new_in(self, path: Path, listed: int) -> bytes:
+        """Read what is new in a file, from the beginning of its last piece on; empty when nothing is here yet."""
         kept = self.files.get(path.name, ArchivedFile(path.name))
-        size = path.stat().st_size
-        if size == kept.size:
+        if listed < kept.size:
+            raise _BegunAnew(path.name)
+        try:
+            size = path.stat().st_size
+        except FileNotFoundError:  # on its way, or purged this moment
+            return b""
+        if size <= kept.size:
             return b""
         start = kept.size - kept.size % PIECE_BYTES
         with path.open("rb") as content:
             content.seek(start)
-            data = content.read(min(max(size - start, 0), PASS_BYTES))
+            data = content.read(min(size - start, PASS_BYTES))
         if start == 0:
             data = as_closed(data)  # a file that the server has gone on from is still the same file
-        if size < kept.size or (start < kept.size and blob_id(data[: kept.size - start]) != kept.ids[-1]):
+        if start < kept.size and blob_id(data[: kept.size - start]) != kept.ids[-1]:
             raise _BegunAnew(path.name)
         if start == 0 and not data.startswith(MAGIC):
             return b""
@@ -173,15 +190,24 @@ class BinlogArchive:
 
     def _needed(self) -> dict[str, ArchivedFile]:
         """Give the files that some backup of the job may still need, as far as they are stored."""
-        bases = [shot.time for shot in self._repository.snapshots() if f"job:{self._job}" in shot.tags]
+        bases = [shot.time for shot in self._repository.snapshots() if f"job:{job_of_log(self._job)}" in shot.tags]
         oldest = min(bases, default=None)
         return {name: file for name, file in self.files.items() if oldest is None or file.at >= oldest}
 
 
-def _before(path: Path, first: BinlogName | None) -> bool:
-    """Whether a file was let go already, or never needed."""
-    name = BinlogName.parse(path.name)
-    return name is not None and first is not None and name < first
+def listing_of(folder: Path, base: str) -> dict[str, int]:
+    """Say how long each binlog file in the server's own folder is. Raises SourceError."""
+    try:
+        return {path.name: path.stat().st_size for path in binlogs_in(folder, base)}
+    except OSError as error:
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"could not read the binlog in {folder}: {(error.strerror or str(error)).lower()}",
+        hint="may this user read that folder? `binlog_folder` names another",
+    )
 
 
 def _node(file: ArchivedFile) -> str:

@@ -6,9 +6,10 @@ flags (sql/log_event.h; https://mariadb.com/kb/en/2-binlog-event-header/).
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 MAGIC = b"\xfebin"
@@ -38,6 +39,15 @@ def binlogs_in(folder: Path, base: str = "") -> list[Path]:
     """List the binlog files of a folder in order; ``base`` is what their names begin with, any when left out."""
     names = (BinlogName.parse(path.name) for path in folder.iterdir() if path.is_file())
     return [folder / name.text for name in sorted(name for name in names if name and base in ("", name.base))]
+
+
+def first_missing(names: Iterable[str]) -> str:
+    """Name the first file that is missing between the first and the last of these; empty when none is."""
+    found = sorted(name for text in names if (name := BinlogName.parse(text)))
+    for before, after in pairwise(found):
+        if after.base == before.base and after.number > before.number + 1:
+            return f"{before.base}.{before.number + 1:0{len(before.text) - len(before.base) - 1}}"
+    return ""
 
 
 def whole_events(data: bytes, at: int = 0) -> int:

@@ -4,13 +4,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from pathlib import Path
 
 from backup.applications.base import LATEST, Record, RecoveryTarget
 from backup.applications.manifest import Manifest
 from backup.binlog.archive import fetch, files_of, newest_log
-from backup.binlog.events import BinlogName, commits
+from backup.binlog.events import BinlogName, commits, first_missing
 from backup.errors import RestoreError
 from backup.repository import Repository
 from backup.tree import Node, as_text
@@ -134,9 +133,8 @@ def _from(nodes: Sequence[Node], saved: Manifest) -> list[Node]:
     names = sorted(name for name in found if name.base == start.base)
     if names and names[0] != start:
         raise RestoreError(_gap(start.text))
-    for before, after in pairwise(names):
-        if after.number != before.number + 1:
-            raise RestoreError(_gap(f"{start.base}.{before.number + 1:0{len(before.text) - len(start.base) - 1}}"))
+    if missing := first_missing(name.text for name in names):
+        raise RestoreError(_gap(missing))
     return [found[name] for name in names]
 
 

@@ -9,6 +9,10 @@ from keepwatch.cli.options import ConfigOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import complain
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
+from keepwatch.wal.kept import known_logs
+
+_PATIENCE_SECONDS = 60.0
+"""For a server that sends nothing of what it has."""
 
 
 def register(app: typer.Typer) -> None:
@@ -22,11 +26,14 @@ def binlog(
     config: ConfigOption = None,
     state_dir: StateOption = None,
 ) -> int:
-    """Archive a MariaDB job's binlog, as the daemon does for each job that has `binlog = true`."""
+    """Archive a MariaDB server's binlog, as the daemon does for each job that has `binlog = true`.
+
+    JOB:MEMBER is a member of a group.
+    """
     from keepwatch.wal.binlogs import BinlogArchiver, run
 
     setup = Setup(config, state_dir)
-    known = [name for name, of in setup.settings.jobs.items() if isinstance(of.source, MariaDbSource)]
+    known = [name for name, of in known_logs(setup.settings).items() if isinstance(of.source, MariaDbSource)]
     if job not in known:
         raise UsageError(f"no job {job} backs up MariaDB", hint=f"jobs that do: {', '.join(known) or 'none'}")
     with setup.state.lock(f"wal-{job}", what=f"the archiver of job {job}'s binlog"):
@@ -35,7 +42,7 @@ def binlog(
             return 0
         archiver = BinlogArchiver(setup.settings, setup.state.path, job, now)
         try:
-            archiver.archive()
+            archiver.archive(patience_seconds=_PATIENCE_SECONDS)
         finally:
             archiver.close()
         if archiver.problem:

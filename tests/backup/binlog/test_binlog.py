@@ -12,7 +12,7 @@ import pytest
 from backup.applications.base import LATEST, RecoveryTarget
 from backup.applications.manifest import differences
 from backup.applications.mariadb import MariaDbApplication
-from backup.binlog.archive import BinlogArchive, newest_log
+from backup.binlog.archive import BinlogArchive, listing_of, newest_log
 from backup.binlog.events import MAGIC, BinlogName, as_closed, binlogs_in, commits, whole_events
 from backup.errors import RestoreError, SourceError
 from backup.repository import Repository
@@ -75,14 +75,14 @@ def test_a_server_comes_back_to_a_moment_between_two_transactions(
     base = bring_back(repository, report, tmp_path / "base", "ledger")
     server.sql("INSERT INTO shop.t VALUES (2, 'good')")
     server.sql("FLUSH BINARY LOGS")
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     server.sql("INSERT INTO shop.t VALUES (3, 'better')")
     position = server.sql("SHOW MASTER STATUS").replace("\t", ":")
     gtid = server.sql("SELECT @@gtid_binlog_pos")
     between = next_second()
     server.sql("UPDATE shop.t SET state = 'ruined'")
-    assert archive.take(server.data, "binlog") > 0
-    assert archive.take(server.data, "binlog") == 0
+    assert archive.take(server.data, listing_of(server.data, "binlog")) > 0
+    assert archive.take(server.data, listing_of(server.data, "binlog")) == 0
 
     application = MariaDbApplication("ledger")
     assert [record.name for record in application.records(repository, base)] == sorted(archive.files)[-2:]
@@ -111,7 +111,7 @@ def test_to_a_gtid_and_with_a_manifest_that_still_holds(
     server.sql("INSERT INTO shop.t VALUES (2, 'good')")
     gtid = server.sql("SELECT @@gtid_binlog_pos")
     server.sql("INSERT INTO shop.t VALUES (3, 'not yet')")
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     folder = bring_back(repository, report, tmp_path / "base", "ledger")
     application = MariaDbApplication("ledger")
     application.recover(repository, folder, RecoveryTarget(position=gtid))
@@ -140,7 +140,7 @@ def test_what_cannot_be_reached_is_said_by_name(
 
     refused("no binlog from the snapshot on is archived", position=f"{log}:400")
     server.sql("INSERT INTO shop.t VALUES (77, 'x')")
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     refused("knows none", name="before-upgrade")
     refused("the snapshot is of", moment=clock() - timedelta(days=1))
     refused("the archived binlog ends at", moment=clock() + timedelta(days=1))
@@ -149,7 +149,7 @@ def test_what_cannot_be_reached_is_said_by_name(
     refused(r"binlog\.999999 is missing", position="binlog.999999:4")
     for _ in range(2):
         server.sql("FLUSH BINARY LOGS")
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     middle = sorted(archive.files)[-2]
     del archive.files[middle]
     lost = tmp_path / "lost"
@@ -157,7 +157,7 @@ def test_what_cannot_be_reached_is_said_by_name(
     (lost / middle).unlink()
     server.sql("INSERT INTO shop.t VALUES (78, 'x')")
     shutil.copy(server.data / max(archive.files), lost)
-    archive.take(lost, "binlog")
+    archive.take(lost, listing_of(lost, "binlog"))
     refused(f"{middle} is missing", moment=None)
 
 
@@ -165,10 +165,10 @@ def test_an_archive_is_gone_on_with_and_holds_what_the_server_has(
     repository: Repository, clock: FakeClock, server: MariaDb, archive: BinlogArchive
 ) -> None:
     server.sql("CREATE TABLE IF NOT EXISTS shop.big (x LONGBLOB); INSERT INTO shop.big SELECT REPEAT(UUID(), 30000)")
-    first = archive.take(server.data, "binlog")
+    first = archive.take(server.data, listing_of(server.data, "binlog"))
     server.sql("INSERT INTO shop.big SELECT REPEAT(UUID(), 1000)")
     with closing(BinlogArchive(repository, "ledger", "erp-1", clock)) as another:
-        second = another.take(server.data, "binlog")
+        second = another.take(server.data, listing_of(server.data, "binlog"))
     assert 0 < second < 50_000 < 1_000_000 < first
     found = [snapshot for snapshot in repository.snapshots() if "binlog-of:ledger" in snapshot.tags]
     assert [snapshot.id for snapshot in found] == [newest_log(repository, "ledger").id]  # type: ignore[union-attr]
@@ -185,7 +185,7 @@ def test_a_server_that_goes_on_in_another_file_has_begun_no_other_log(
     for _ in range(3):
         server.sql("FLUSH BINARY LOGS")  # which clears a flag in the file's first event
         clock.advance(seconds=1)
-        archive.take(server.data, "binlog")
+        archive.take(server.data, listing_of(server.data, "binlog"))
     found = [snapshot for snapshot in repository.snapshots() if "binlog-of:ledger" in snapshot.tags]
     assert len(found) == 1
     assert sorted(archive.files) == [path.name for path in binlogs_in(server.data, "binlog")]
@@ -201,7 +201,7 @@ def test_a_log_that_begins_anew_leaves_the_old_one_for_what_was_saved_before(
     for content in (event * 3, event * 4, other * 2, event * 5):  # shorter, then longer but another
         clock.advance(hours=1)
         log.write_bytes(MAGIC + content)
-        assert archive.take(tmp_path, "") > 0
+        assert archive.take(tmp_path, listing_of(tmp_path, "")) > 0
     found = [snapshot for snapshot in repository.snapshots() if "binlog-of:ledger" in snapshot.tags]
     assert [read_back(repository, snapshot.id)["/ledger.binlog/binlog.000001"][4:] for snapshot in found] == [
         event * 4, other * 2, event * 5,
@@ -211,17 +211,48 @@ def test_a_log_that_begins_anew_leaves_the_old_one_for_what_was_saved_before(
     assert newest_log(repository, "ledger", before + timedelta(hours=2.5)) == found[1]
     assert newest_log(repository, "ledger", clock() + timedelta(hours=1)) is None
     with pytest.raises(SourceError, match="no such file"):
-        archive.take(tmp_path / "nowhere", "")
+        archive.take(tmp_path / "nowhere", listing_of(tmp_path / "nowhere", ""))
+
+
+def test_a_log_that_begins_anew_below_the_oldest_file_that_is_kept_is_not_passed_over(
+    repository: Repository, clock: FakeClock, tmp_path: Path, archive: BinlogArchive
+) -> None:
+    event = b"\0" * 9 + (30).to_bytes(4, "little") + b"\0" * 17
+    for name in ("binlog.000007", "binlog.000008"):
+        (tmp_path / name).write_bytes(MAGIC + event)
+    assert archive.take(tmp_path, listing_of(tmp_path, "")) == 68
+    for path in tmp_path.glob("binlog.*"):
+        path.unlink()
+    (tmp_path / "binlog.000001").write_bytes(MAGIC + event)
+    clock.advance(hours=1)
+    assert archive.take(tmp_path, listing_of(tmp_path, "")) == 34
+    assert archive.newest_file == "binlog.000001"
+    found = [snapshot for snapshot in repository.snapshots() if "binlog-of:ledger" in snapshot.tags]
+    assert [set(read_back(repository, snapshot.id)) for snapshot in found] == [
+        {"/ledger.binlog/binlog.000007", "/ledger.binlog/binlog.000008"}, {"/ledger.binlog/binlog.000001"},
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_only_on_its_way_is_no_log_begun_anew(tmp_path: Path, archive: BinlogArchive) -> None:
+    event = b"\0" * 9 + (30).to_bytes(4, "little") + b"\0" * 17
+    log = tmp_path / "binlog.000001"
+    log.write_bytes(MAGIC + event * 3)
+    assert archive.take(tmp_path, {log.name: 4 + 90}) == 94
+    log.write_bytes(MAGIC + event)
+    assert archive.take(tmp_path, {log.name: 4 + 120}) == 0
+    log.write_bytes(MAGIC + event * 4)
+    assert archive.take(tmp_path, {log.name: 4 + 120, "binlog.000002": 64}) == 30
+    assert list(archive.files) == [log.name]
 
 
 def test_half_an_event_waits_for_its_other_half(repository: Repository, tmp_path: Path, archive: BinlogArchive) -> None:
     log = tmp_path / "binlog.000001"
     event = b"\0" * 9 + (30).to_bytes(4, "little") + b"\0" * 17
     log.write_bytes(MAGIC + event + event[:25])
-    assert archive.take(tmp_path, "") == 34
-    assert archive.take(tmp_path, "") == 0
+    assert archive.take(tmp_path, listing_of(tmp_path, "")) == 34
+    assert archive.take(tmp_path, listing_of(tmp_path, "")) == 0
     log.write_bytes(MAGIC + event + event)
-    assert archive.take(tmp_path, "") == 30
+    assert archive.take(tmp_path, listing_of(tmp_path, "")) == 30
     assert whole_events(MAGIC + event + event[:25], 4) == 34
     assert list(commits(log)) == []
 
@@ -229,14 +260,14 @@ def test_half_an_event_waits_for_its_other_half(repository: Repository, tmp_path
 def test_files_that_no_backup_needs_are_let_go(
     repository: Repository, clock: FakeClock, tmp_path: Path, server: MariaDb, archive: BinlogArchive
 ) -> None:
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     old = sorted(archive.files)
     next_second()
     clock.now = datetime.now(UTC)
     server.sql("FLUSH BINARY LOGS")
     save(repository, source(server, tmp_path, clock, "logical"), "ledger")
     server.sql("INSERT INTO shop.t VALUES (90, 'x') ON DUPLICATE KEY UPDATE state = 'y'")
-    archive.take(server.data, "binlog")
+    archive.take(server.data, listing_of(server.data, "binlog"))
     assert min(archive.files) >= old[-1]
     assert len(archive.files) <= 2
 
