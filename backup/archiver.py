@@ -6,8 +6,8 @@ whenever it is stopped, what is stored helps the next run and harms nobody.
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +16,7 @@ from threading import Event
 from backup.assembly import Assembly, Progress
 from backup.claims import Claims
 from backup.crew import Crew
+from backup.earlier import EarlierSnapshot
 from backup.errors import Interrupted, SourceError, StorageError
 from backup.index import Index
 from backup.pack import BlobKind
@@ -23,7 +24,7 @@ from backup.portions import IsKnown, Surroundings
 from backup.repository import Repository, matches
 from backup.sealing import Job, Saved, SealingBench, Tally
 from backup.snapshot import Snapshot
-from backup.sources.base import Problem, Source
+from backup.sources.base import Capture, Following, Problem, Source
 from backup.storage.base import FileKind
 
 log = logging.getLogger(__name__)
@@ -98,9 +99,9 @@ def backup(
     """
     started_at = clock()
     lock = repository.lock(retry_for=lock_wait, load_index=True)
-    with lock, source.capture() as capture, closing(Claims()) as claims:
+    capturing = _capturing(repository, source, host, parent, full=full)
+    with lock, capturing as (capture, parent), closing(Claims()) as claims:
         index = repository.index
-        parent = parent or _latest(repository.snapshots(), host, source.paths)
         missing = _missing_packs(repository) if full else frozenset[int]()
         is_known = _known(index, missing)
 
@@ -174,6 +175,18 @@ def backup(
         manifest=capture.manifest,
         packs_missing=len(missing),
     )
+
+
+@contextmanager
+def _capturing(
+    repository: Repository, source: Source, host: str, parent: Snapshot | None, *, full: bool
+) -> Iterator[tuple[Capture, Snapshot | None]]:
+    """Choose the parent, and capture the source, which may go by it unless everything is to be read."""
+    parent = parent or _latest(repository.snapshots(), host, source.paths)
+    if parent is not None and not full and isinstance(source, Following):
+        source = source.following(EarlierSnapshot(repository, parent))
+    with source.capture() as capture:
+        yield capture, parent
 
 
 def _keep_what_is_done(run: Assembly, repository: Repository) -> None:

@@ -7,11 +7,11 @@ stream is whole is for its source to say, by raising; here every stream that end
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from os import stat_result
-from typing import Generic, TypeVar
+from typing import Generic, TypeGuard, TypeVar
 
 from backup.chunker import Chunker
 from backup.sealing import Job, SavePieces
-from backup.sources.base import Stream
+from backup.sources.base import Kept, Stream
 
 _LOT_BYTES = 4 << 20
 
@@ -64,6 +64,10 @@ class StreamFiles(Generic[FolderT]):
         """
         file = StreamFile(folder, stream.name, stream.status)
         for piece in cut(stream, self._chunker):
+            if isinstance(piece, Kept):
+                file.ids.append(piece.id)
+                file.size += piece.size
+                continue
             self._lot.places.append((file, len(file.ids)))
             file.ids.append(b"")
             file.awaited += 1
@@ -83,20 +87,31 @@ class StreamFiles(Generic[FolderT]):
             self._submit(SavePieces(pieces), lot)
 
 
-def cut(stream: Stream, chunker: Chunker) -> Iterator[bytes]:
-    """Yield the pieces of a stream, in order."""
+def cut(stream: Stream, chunker: Chunker) -> Iterator[bytes | Kept]:
+    """Yield the pieces of a stream, in order. Only streams of pages may take over pieces."""
     if stream.page_bytes:
         yield from _pages(stream.content, stream.page_bytes)
     else:
-        reader = _Reader(stream.content)
+        reader = _Reader(part for part in stream.content if _is_new(part))
         for chunk in chunker.chunks(reader.readinto):
             yield bytes(chunk)
 
 
-def _pages(content: Iterable[bytes], page_bytes: int) -> Iterator[bytes]:
+def _is_new(part: bytes | Kept) -> TypeGuard[bytes]:
+    if isinstance(part, Kept):
+        raise ValueError("a piece was taken over where the content says where to cut")
+    return True
+
+
+def _pages(content: Iterable[bytes | Kept], page_bytes: int) -> Iterator[bytes | Kept]:
     """Cut at multiples of ``page_bytes``; the last piece may be shorter."""
     rest = bytearray()
     for part in content:
+        if isinstance(part, Kept):
+            if rest:
+                raise ValueError("a piece was taken over in the middle of a page")
+            yield part
+            continue
         if not rest and len(part) == page_bytes:
             yield bytes(part)
             continue

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 Xattrs = tuple[tuple[str, bytes], ...]
 
@@ -50,6 +50,13 @@ class Leaf(NamedTuple):
     xattrs: Xattrs = ()
 
 
+class Kept(NamedTuple):
+    """A piece of a stream that is taken over from an earlier snapshot, unread."""
+
+    id: bytes
+    size: int
+
+
 class Stream(NamedTuple):
     """A file whose content a program gives, once and in order: a dump, a member of a base backup, a manifest."""
 
@@ -58,9 +65,9 @@ class Stream(NamedTuple):
     name: str
     status: os.stat_result
     """Mode, owner and moment; its size is what comes. :mod:`backup.sources.streams` makes one."""
-    content: Iterable[bytes]
-    """Parts of any length. Whatever goes wrong with the program is raised here, as SourceError, and ends the run
-    without a snapshot: half a dump is none.
+    content: Iterable[bytes | Kept]
+    """Parts of any length, and pieces that are taken over, between whole pages. Whatever goes wrong with the program is
+    raised here, as SourceError, and ends the run without a snapshot: half a dump is none.
     """
     page_bytes: int = 0
     """Cut at multiples of this, for content whose pages stay where they are; 0 cuts where the content says so."""
@@ -82,6 +89,35 @@ class Admission(Protocol):
 
     def forgives(self, error: OSError) -> bool:
         """Whether a file that fails so is left out, and only counted, rather than reported as a problem."""
+        ...
+
+
+class SavedFile(NamedTuple):
+    """A file of an earlier snapshot."""
+
+    size: int
+    pieces: tuple[bytes, ...]
+    """Ids of its pieces, in order."""
+
+
+class Earlier(Protocol):
+    """The snapshot before, as far as a source may go by it."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, in a few letters."""
+        ...
+
+    def is_whole(self, path: str) -> bool:
+        """Whether everything below a path is in the repository, by its index. Raises CorruptData, StorageError."""
+        ...
+
+    def find(self, path: str) -> SavedFile | None:
+        """Find a file by its path in the snapshot. Raises CorruptData, StorageError."""
+        ...
+
+    def read(self, pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """Give (id, content) of each piece once, in any order. Raises CorruptData, StorageError."""
         ...
 
 
@@ -137,4 +173,13 @@ class Source(Protocol):
 
     def capture(self) -> AbstractContextManager[Capture]:
         """Prepare the source, and put everything back at the end. Raises SourceError when there is nothing."""
+        ...
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A source that can go by an earlier snapshot of itself, and so read less."""
+
+    def following(self, earlier: Earlier) -> Source:
+        """Give a source whose snapshots are as complete as its own; ``earlier`` has the same paths."""
         ...

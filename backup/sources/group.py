@@ -17,7 +17,7 @@ from enum import IntEnum
 from itertools import chain
 
 from backup.errors import SourceError
-from backup.sources.base import Admission, Capture, Problem, Source, Step, Stream
+from backup.sources.base import Admission, Capture, Kept, Problem, Source, Step, Stream
 from backup.sources.streams import NoFiles, file
 from config.units import format_duration
 
@@ -180,6 +180,6 @@ class GroupCapture:
         return {"first": moments.first.isoformat(), "last": moments.last.isoformat(), **about}
 
 
-def _first(parts: Iterator[bytes]) -> Iterable[bytes]:
+def _first(parts: Iterator[bytes | Kept]) -> Iterable[bytes | Kept]:
     part = next(parts, None)
     return [] if part is None else [part]

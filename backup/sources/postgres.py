@@ -10,11 +10,12 @@ the custom format, uncompressed so that equal rows are found again; physical, ``
 ``pg_basebackup`` would have made them, with the WAL that makes them consistent: each snapshot restores alone.
 """
 
+import logging
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from urllib.parse import quote
 
@@ -23,16 +24,19 @@ from psycopg import IsolationLevel, sql
 from backup.applications import postgres_counting as counting
 from backup.applications.manifest import FILE_NAME, Manifest, TableFacts
 from backup.applications.postgres_connection import Server
-from backup.sources.base import Enter, Leave, Step
-from backup.sources.postgres_basebackup import Archive, BaseBackup, Member
+from backup.sources.base import Earlier, Enter, Leave, Step, Stream
+from backup.sources.postgres_basebackup import Archive, BaseBackup, Member, NoIncrementError
+from backup.sources.postgres_incremental import Increment, increment_since, whole_name
 from backup.sources.streams import StreamCapture, StreamSource, file, folder, made_up, output_of
 from config.postgres import PostgresSource as PostgresSettings
+
+log = logging.getLogger(__name__)
 
 PAGE_BYTES = 64 << 10
 """Eight pages of PostgreSQL: after 1 % of all pages changed, one in thirteen such pieces is new."""
 STATISTICS_SECONDS = 11
 """A server that is idle after a transaction hands in its statistics within ten seconds, a busy one within one."""
-_HELD_BACK = ("pg_wal/archive_status", "global")
+_HELD_BACK = ("pg_wal/archive_status", "pg_wal/summaries", "global")
 """Folders whose last files come after everything else; they are small, and wait in memory until then."""
 _LATE = ("pg_wal", *_HELD_BACK)
 
@@ -43,6 +47,12 @@ class PostgresSource(StreamSource):
 
     settings: PostgresSettings
     pause: Callable[[float], None] = time.sleep
+    earlier: Earlier | None = None
+    """The snapshot whose changes are enough to read."""
+
+    def following(self, earlier: Earlier) -> "PostgresSource":
+        """Let a server that can tell send only what changed since; a dump is whole in any case."""
+        return replace(self, earlier=earlier)
 
     @contextmanager
     def capture(self) -> Iterator[StreamCapture]:
@@ -98,9 +108,8 @@ class PostgresSource(StreamSource):
         size = _number(first, "select sum(pg_database_size(oid)) from pg_database")
         details = _cluster_details(first)
         began_at = self.clock()
-        fast = self.settings.checkpoint == "fast"
-        base = held.enter_context(BaseBackup(server, fast=fast, piece_bytes=PAGE_BYTES))
-        yield from self._archives(base, began_at)
+        base, increment = self._begin(server, first, str(details["system_identifier"]), held, found)
+        yield from self._archives(base, increment, began_at)
         taken_at = self.clock()
         counts = standby is False and self.settings.count_rows  # a standby's statistics say nothing of what it replays
         counted = {name: counting.after(session) for name, session in sessions.items()} if counts else {}
@@ -113,16 +122,37 @@ class PostgresSource(StreamSource):
                 earlier[name], counted.get(name), counting.tables_of(session) if counts else earlier[name].tables
             ).items()
         }
-        yield file(f"/{self.name}/data/backup_manifest", [base.manifest], at=began_at)
+        listed = increment.manifest_of(base.manifest) if increment else base.manifest
+        yield file(f"/{self.name}/data/backup_manifest", [listed], at=began_at)
         yield Leave()
         details |= {
             "method": "physical", "major": base.version // 10000, "timeline": base.timeline, "databases": databases,
             "start_position": base.start_position, "began_at": began_at.isoformat(), "tablespaces": base.tablespaces,
+            "piece_bytes": PAGE_BYTES,
         }  # fmt: skip
         manifest = Manifest("postgres", _version(first), taken_at, facts, size, base.stop_position, details)
         yield self._manifest(manifest, found)
 
-    def _archives(self, base: BaseBackup, at: datetime) -> Iterator[Step]:
+    def _begin(
+        self, server: Server, session: counting.Connection, system: str, held: ExitStack, found: dict[str, object]
+    ) -> tuple[BaseBackup, Increment | None]:
+        """Begin with what changed since the earlier snapshot, or else with everything; ``found`` says which and why."""
+        fast = self.settings.checkpoint == "fast"
+        found["base_backup"] = "whole"
+        if self.earlier is not None:
+            root = f"/{self.name}"
+            try:
+                increment = increment_since(self.earlier, root, session, system=system, piece_bytes=PAGE_BYTES)
+                base = BaseBackup(server, fast=fast, piece_bytes=PAGE_BYTES, since=increment.manifest)
+            except NoIncrementError as error:
+                log.info("base backup reads everything", extra={"job": self.name, "reason": str(error)})
+                found["base_backup"] = f"whole: {error}"
+            else:
+                found["base_backup"] = f"changes since snapshot {self.earlier.name}"
+                return held.enter_context(base), increment
+        return held.enter_context(BaseBackup(server, fast=fast, piece_bytes=PAGE_BYTES)), None
+
+    def _archives(self, base: BaseBackup, increment: Increment | None, at: datetime) -> Iterator[Step]:
         """Give the archives as folders; ``data``, the last, is left open."""
         archive: _Folders | None = None
         root = f"/{self.name}"
@@ -140,7 +170,7 @@ class PostgresSource(StreamSource):
                 yield Leave()
             path = f"{root}/{_place(item)}"
             yield _enter(path, at)
-            archive = _Folders(path, at)
+            archive = _Folders(path, at, item.tablespace, increment)
         assert archive is not None
         yield from archive.end()
 
@@ -161,17 +191,19 @@ class _Folders:
     A server walks its folders depth first, but for what has to be last: the folders of that are held back to the end.
     """
 
-    def __init__(self, path: str, at: datetime) -> None:
+    def __init__(self, path: str, at: datetime, tablespace: str, increment: Increment | None) -> None:
         self._path = path
         self._at = at
+        self._tablespace = tablespace
+        self._increment = increment
         self._open: list[str] = []
-        self._held: dict[str, list[tuple[str, Member, list[bytes]]]] = {name: [] for name in _LATE}
+        self._held: dict[str, list[Stream]] = {name: [] for name in _LATE}
         self._late: set[str] = set()
 
     def take(self, member: Member) -> Iterator[Step]:
         """Take the next member."""
         name = member.info.name.removeprefix("./").strip("/")
-        above, _, own = name.rpartition("/")
+        above = name.rpartition("/")[0]
         if name in ("", "tablespace_map"):
             return  # where tablespaces lie is decided at the restore
         if member.info.isdir():
@@ -180,10 +212,11 @@ class _Folders:
             else:
                 yield from self._go_to(name)
         elif above in _HELD_BACK:
-            self._held[above].append((own, member, list(member.content)))
+            step = self._file(name, member)
+            self._held[above].append(step._replace(content=list(step.content)))
         elif member.info.isreg():
             yield from self._go_to(above)
-            yield self._file(name, member, member.content)
+            yield self._file(name, member)
         # else: a link to a tablespace, which comes as an archive of its own
 
     def end(self) -> Iterator[Step]:
@@ -192,8 +225,7 @@ class _Folders:
             if name not in self._late and not self._held[name]:
                 continue
             yield from self._go_to(name)
-            for own, member, content in self._held[name]:
-                yield self._file(f"{name}/{own}", member, content)
+            yield from self._held[name]
         yield from self._go_to("")
 
     def _go_to(self, folder_name: str) -> Iterator[Step]:
@@ -208,9 +240,12 @@ class _Folders:
             self._open.append(part)
             yield _enter("/".join([self._path, *self._open]), self._at)
 
-    def _file(self, name: str, member: Member, content: "Iterator[bytes] | list[bytes]") -> Step:
+    def _file(self, name: str, member: Member) -> Stream:
+        if self._increment is not None and self._increment.takes(name):
+            content = self._increment.content(self._tablespace, name, member.content)
+            return file(f"{self._path}/{whole_name(name)}", content, at=self._at, page_bytes=PAGE_BYTES)
         pages = PAGE_BYTES if member.info.size >= PAGE_BYTES else 0
-        return file(f"{self._path}/{name}", content, at=self._at, page_bytes=pages)
+        return file(f"{self._path}/{name}", member.content, at=self._at, page_bytes=pages)
 
 
 def _enter(path: str, at: datetime) -> Enter:

@@ -3,7 +3,8 @@
 Spoken directly rather than through ``pg_basebackup``, which writes clusters with tablespaces only into folders of its
 own; here every byte goes from the socket to its piece of a snapshot. The protocol is that of "Streaming Replication
 Protocol" in PostgreSQL's manual: since version 15 all archives come in one COPY whose messages begin with a letter,
-before it each comes in a COPY of its own. Archives are tar files of the plainest kind.
+before it each comes in a COPY of its own. Archives are tar files of the plainest kind. Since 17 a server that is shown
+the manifest of an earlier base backup sends only what changed.
 """
 
 import tarfile
@@ -17,8 +18,13 @@ from backup.errors import SourceError
 
 _BLOCK = tarfile.BLOCKSIZE
 _DATA, _PROGRESS = b"dp"
+_UPLOAD_BYTES = 1 << 20
 _HEADER_NAMES = ("utf-8", "surrogateescape")
 HINT = "the user needs the attribute REPLICATION, pg_hba.conf a line for `replication`, and max_wal_senders a free one"
+
+
+class NoIncrementError(SourceError):
+    """What changed since an earlier base backup is not to be had; all of it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,12 @@ class Member:
 class BaseBackup:
     """One base backup, from its start to its end; a context manager that ends the connection."""
 
-    def __init__(self, server: Server, *, fast: bool, piece_bytes: int) -> None:
-        """Connect and ask for it; the checkpoint is done when this returns. Raises SourceError."""
+    def __init__(self, server: Server, *, fast: bool, piece_bytes: int, since: bytes = b"") -> None:
+        """Connect and ask for it; the checkpoint is done when this returns. Raises SourceError.
+
+        ``since``: the manifest of the base backup whose changes are asked for. Raises NoIncrementError for what the
+        server says against that.
+        """
         self.start_position = self.stop_position = ""
         self.timeline = 0
         self.tablespaces: dict[str, str] = {}
@@ -55,7 +65,10 @@ class BaseBackup:
             if self._connection.status != pq.ConnStatus.OK:
                 raise self._failure("connect for a base backup")
             self.version = self._connection.server_version
-            self._begin(fast=fast)
+            if since:
+                self._begin_since(since, fast=fast)
+            else:
+                self._begin(fast=fast)
         except BaseException:
             self._connection.finish()
             raise
@@ -73,7 +86,7 @@ class BaseBackup:
         """
         for tablespace, parts in self._archives():
             yield Archive(tablespace)
-            yield from _members(_Flow(parts), self._piece_bytes)
+            yield from _members(Flow(parts), self._piece_bytes)
         self.stop_position = self._row("end a base backup")[0]
         while (result := self._connection.get_result()) is not None:
             if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
@@ -81,10 +94,25 @@ class BaseBackup:
 
     # ---- the protocol
 
-    def _begin(self, *, fast: bool) -> None:
+    def _begin_since(self, manifest: bytes, *, fast: bool) -> None:
+        what = "ask for what changed"
+        try:
+            self._connection.send_query(b"UPLOAD_MANIFEST")
+            self._expect(pq.ExecStatus.COPY_IN, what)
+            for start in range(0, len(manifest), _UPLOAD_BYTES):
+                self._connection.put_copy_data(manifest[start : start + _UPLOAD_BYTES])
+            self._connection.put_copy_end()
+            while (result := self._connection.get_result()) is not None:
+                if result.status != pq.ExecStatus.COMMAND_OK:
+                    raise self._failure(what, result)
+            self._begin(fast=fast, more=", INCREMENTAL true")
+        except SourceError as error:
+            raise NoIncrementError(str(error), hint=error.hint) from None
+
+    def _begin(self, *, fast: bool, more: str = "") -> None:
         if self.version >= 150000:
             options = f"LABEL 'keepwatch', CHECKPOINT '{'fast' if fast else 'spread'}', WAL true, WAIT false"
-            command = f"BASE_BACKUP ({options}, TABLESPACE_MAP true, MANIFEST 'yes')"
+            command = f"BASE_BACKUP ({options}, TABLESPACE_MAP true, MANIFEST 'yes'{more})"
         else:
             command = f"BASE_BACKUP LABEL 'keepwatch' {'FAST ' if fast else ''}WAL NOWAIT TABLESPACE_MAP MANIFEST 'yes'"
         self._connection.send_query(command.encode())
@@ -161,7 +189,7 @@ def _data(messages: Iterator[memoryview], after: list[bytes]) -> Iterator[memory
 # ---- tar
 
 
-def _members(flow: "_Flow", piece_bytes: int) -> Iterator[Member]:
+def _members(flow: "Flow", piece_bytes: int) -> Iterator[Member]:
     """Give the members of a tar archive. Raises SourceError when it breaks off or is none."""
     while header := flow.take(_BLOCK):
         if not header.strip(b"\0"):
@@ -178,7 +206,7 @@ def _members(flow: "_Flow", piece_bytes: int) -> Iterator[Member]:
         flow.take(-info.size % _BLOCK)
 
 
-class _Flow:
+class Flow:
     """Parts of any length, read by the exact number of bytes and copied only once, into their piece."""
 
     def __init__(self, parts: Iterable[memoryview]) -> None:
@@ -192,12 +220,17 @@ class _Flow:
             raise SourceError("could not read a base backup: it ends in the middle of a file")
         return piece
 
+    def exactly(self, count: int) -> bytes:
+        """Read exactly ``count`` bytes, which must be there. Raises SourceError."""
+        piece = self.take(count)
+        if count and not piece:
+            raise SourceError("could not read a base backup: it ends in the middle of a file")
+        return piece
+
     def content(self, size: int, piece_bytes: int) -> Iterator[bytes]:
         """Give ``size`` bytes in pieces."""
         while size:
-            piece = self.take(min(size, piece_bytes))
-            if not piece:
-                raise SourceError("could not read a base backup: it ends in the middle of a file")
+            piece = self.exactly(min(size, piece_bytes))
             size -= len(piece)
             yield piece
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backup.errors import SourceError
-from backup.sources.base import Enter, Leave, Problem, Step, Stream
+from backup.sources.base import Enter, Kept, Leave, Problem, Step, Stream
 
 PART_BYTES = 1 << 20
 _TOLD_BYTES = 2000
@@ -107,7 +107,7 @@ def folder(path: str, steps: Iterable[Step], *, at: datetime) -> Iterator[Step]:
     yield Leave()
 
 
-def file(path: str, content: Iterable[bytes], *, at: datetime, page_bytes: int = 0, mode: int = 0o600) -> Stream:
+def file(path: str, content: Iterable[bytes | Kept], *, at: datetime, page_bytes: int = 0, mode: int = 0o600) -> Stream:
     """Make a stream of a whole path; it belongs to the user that we are, and only they may read it."""
     above, name = os.path.split(path)
     return Stream(above, name, made_up(stat.S_IFREG | mode, at), content, page_bytes)
