@@ -12,6 +12,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
+from config.said import Said
+
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_536_000}
 _BYTES = {
     "B": 1,
@@ -72,21 +74,21 @@ def parse_share(text: object) -> float:
     return share
 
 
-def format_duration(value: timedelta | float) -> str:
+def format_duration(value: timedelta | float) -> Said:
     """Write a duration (or seconds) with its two largest units: ``2h 5m``, ``3.2 s``, ``340 ms``."""
     seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
     if seconds < 0:
-        return "-" + format_duration(-seconds)
+        return Said("-%(time)s", time=format_duration(-seconds))
     if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
+        return Said("%(count)s ms", count=f"{seconds * 1000:.0f}")
     if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+        return Said("%(count)s s", count=f"{seconds:.1f}" if seconds < 10 else f"{seconds:.0f}")
     whole, parts = round(seconds), []
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+    for unit, size in (("%(count)sd", 86_400), ("%(count)sh", 3600), ("%(count)sm", 60), ("%(count)ss", 1)):
         if whole >= size:
-            parts.append(f"{whole // size}{unit}")
+            parts.append(Said(unit, count=whole // size))
             whole %= size
-    return " ".join(parts[:2])
+    return parts[0] if len(parts) == 1 else Said("%(first)s %(second)s", first=parts[0], second=parts[1])
 
 
 def duration_text(value: timedelta) -> str:

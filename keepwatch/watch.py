@@ -16,6 +16,7 @@ from keepwatch.alertmanager_wire import Sender
 from keepwatch.alertmanagers import Alertmanagers
 from keepwatch.check_pool import CheckPool
 from keepwatch.duties import Key
+from keepwatch.languages import language
 from keepwatch.orders import Progress
 from keepwatch.view import AlertView, ChannelView, CheckView
 from keepwatch.viewing import WatchPart
@@ -236,6 +237,7 @@ class Watch:
             partial(self.history.trend, n=_TREND_LENGTH), self._forecaster.outlook,
             told_elsewhere=lambda: self._alertmanagers.told_here() if self._alertmanagers else (),
             silences=lambda: self._alertmanagers.silences() if self._alertmanagers else (),
+            say=language(daemon.language),
         )  # fmt: skip
 
     def _load_windows(self, running: Mapping[Key, Progress | None], now: datetime) -> list[LoadWindow]:

@@ -257,7 +257,8 @@ def no_data_policy(policy: Policy) -> Policy:
 def no_data_result(result: Result) -> Result:
     """The result as ``CheckNoData`` sees it: bad when UNKNOWN, otherwise good."""
     if result.status is Status.UNKNOWN:
-        return replace(result, status=Status.WARNING, message=Said("cannot be judged: %(reason)s", reason=result.message))
+        message = Said("cannot be judged: %(reason)s", reason=result.message)
+        return replace(result, status=Status.WARNING, message=message)
     return replace(result, status=Status.OK)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from config.notify import NotifySettings
+from config.said import Said, Say
 from monitor.alerting import NO_DATA, Alert, Policy
 from monitor.maintenance import Maintenance
 from monitor.message import Facts, Message, compose
@@ -49,6 +50,8 @@ class Surroundings:
     """Severities whose alerts somebody else tells people of now (Alertmanager), so that no channel does."""
     silences: Callable[[], Sequence[Silence]] = lambda: ()
     """Silences that people made elsewhere."""
+    say: Say = Said
+    """Puts texts into the language that messages are in."""
 
 
 class Announcer:
@@ -128,7 +131,9 @@ class Announcer:
             if given.baseline is not None and (alert := by_id.get(key)) is not None:
                 policy = policies.get(alert.check)
                 if given.is_passed_by(alert, policy.bad_below if policy else ()):
-                    self._marks[key] = Said("beyond the %(value)s that %(who)s accepted", value=f"{given.baseline:g}", who=given.author)
+                    accepted = f"{given.baseline:g}"
+                    mark = Said("beyond the %(value)s that %(who)s accepted", value=accepted, who=given.author)
+                    self._marks[key] = mark
         if not any(channel.escalate_after for channel in self._channels):
             changes: dict[str, Attention | None] = dict.fromkeys(self._attention)
         else:
@@ -201,7 +206,7 @@ class Announcer:
                 return None
         facts = Facts(
             self.surroundings.host, self.surroundings.zone, self._runbooks, self._dependants, self.surroundings.plan,
-            self.surroundings.trend, self.surroundings.outlook,
+            self.surroundings.trend, self.surroundings.outlook, self.surroundings.say,
         )  # fmt: skip
         return compose(items, past, facts, now)
 

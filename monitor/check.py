@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from config.checks import ActionSettings, Bound
+from config.said import Said, listed
+from config.units import format_duration
 from monitor.judge import Verdict, judge
 from monitor.result import Finding, Measurement, NoData, Probe, ProbeError, Reading, Result, Status
 from monitor.wording import describe, one_line
@@ -66,15 +68,17 @@ def run_check(check: Check, previous: Before, clock: Callable[[], datetime]) -> 
         measurement = check.probe.measure()
         took = time.perf_counter() - began
         if took > check.timeout.total_seconds() + _GRACE_SECONDS:
-            message = f"took {took:.1f} s, and may take {check.timeout.total_seconds():g} s"
-            return _failed(check, previous, message, clock(), took)
+            times = {"took": format_duration(took), "limit": format_duration(check.timeout)}
+            slow = Said("took %(took)s, and may take %(limit)s", **times)
+            return _failed(check, previous, slow, clock(), took)
         return list(_judged(check, _with_plain_names(measurement), previous, clock(), took))
     except NoData as reason:
         return [_result(check, "", Status.ABSENT, str(reason), clock(), time.perf_counter() - began)]
     except ProbeError as error:
         message = f"{error}; {error.hint}" if error.hint else str(error)
     except Exception as bug:  # a probe's bug must not blind the other checks
-        message = one_line(f"the probe failed with {type(bug).__name__}: {bug}; this is a bug, the log has the details")
+        what = one_line(f"{type(bug).__name__}: {bug}")
+        message = Said("the probe failed with %(bug)s; this is a bug, the log has the details", bug=what)
         known = any(isinstance(before, Result) and before.message == message for before in previous.values())
         log.log(logging.DEBUG if known else logging.ERROR, "probe failed", extra={"check": check.name}, exc_info=True)
     return _failed(check, previous, message, clock(), time.perf_counter() - began)
@@ -82,7 +86,10 @@ def run_check(check: Check, previous: Before, clock: Callable[[], datetime]) -> 
 
 def given_up(check: Check, previous: Before, now: datetime, running_seconds: float) -> list[Result]:
     """Results for a run that has not come back: UNKNOWN for each known entity, like a failed probe."""
-    message = f"no answer after {running_seconds:.0f} s: the probe is stuck in the system and cannot be ended"
+    message = Said(
+        "no answer after %(time)s: the probe is stuck in the system and cannot be ended",
+        time=format_duration(running_seconds),
+    )
     return _failed(check, previous, message, now, running_seconds)
 
 
@@ -117,14 +124,14 @@ def _judged(check: Check, measured: Measurement, previous: Before, at: datetime,
     if not (by_entity or measured.missing):
         by_entity[""] = []
     for entity in measured.missing:
-        message = f"{entity} is named in the settings and not there"
-        yield _result(check, entity, Status.CRITICAL, message, at, took, standing=_standing(previous.get(entity)))
+        gone = Said("%(entity)s is named in the settings and not there", entity=entity)
+        yield _result(check, entity, Status.CRITICAL, gone, at, took, standing=_standing(previous.get(entity)))
     for entity, readings in by_entity.items():
         verdict = judge(readings, check.warning, check.critical, _standing(previous.get(entity)))
         numbers = tuple(reading for reading in readings if math.isfinite(reading.value))
         status, message = _conclusion(check, entity, numbers, verdict, findings.get(entity))
         if entity in measured.notes:
-            message = f"{message}: {one_line(measured.notes[entity])}"
+            message = Said("%(message)s: %(note)s", message=message, note=one_line(measured.notes[entity]))
         yield _result(check, entity, status, message, at, took, numbers, verdict.standing)
 
 
@@ -137,10 +144,10 @@ def _conclusion(
     if not verdict.breach:
         lacking = [name for name in verdict.missing if name not in check.optional]
         if lacking:
-            names = ", ".join(name or "its main one" for name in lacking)
-            return Status.UNKNOWN, f"a threshold is set on a reading that was not measured: {names}"
+            names = listed([name or Said("its main one") for name in lacking])
+            return Status.UNKNOWN, Said("a threshold is set on a reading that was not measured: %(names)s", names=names)
         if not readings and not finding:
-            return Status.UNKNOWN, "nothing was measured"
+            return Status.UNKNOWN, Said("nothing was measured")
         if finding and finding.message:
             return Status.OK, finding.message
     return verdict.status, describe(check.type, entity or check.subject, readings, verdict.breach)

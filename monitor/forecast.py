@@ -17,6 +17,7 @@ from datetime import timedelta
 from statistics import median
 
 from config.checks.forecast import ForecastLevel, ForecastSettings, quantity
+from config.said import Said
 from config.units import format_duration
 from monitor.result import Status
 
@@ -52,13 +53,15 @@ class Outlook:
     likely_seconds: float
     latest_seconds: float
 
-    def __str__(self) -> str:
+    def text(self) -> Said:
         """Write the range: ``in 3h 10m to 5h 2m``."""
         early, late = (format_duration(max(s, 0.0)) for s in (self.earliest_seconds, self.likely_seconds))
         if math.isfinite(self.latest_seconds):
             late = format_duration(self.latest_seconds)
-            return f"in {early} to {late}" if early != late else f"in {early}"
-        return f"in {early} at the earliest, most likely in {late}"
+            if early == late:
+                return Said("in %(time)s", time=early)
+            return Said("in %(early)s to %(late)s", early=early, late=late)
+        return Said("in %(early)s at the earliest, most likely in %(late)s", early=early, late=late)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,10 @@ def forecast(
     if newest is None or not points:
         return Forecast(Status.OK, None)
     value = points[-1][1]
-    text = f"{reading} reaches {rule.reaches} {newest}, should it go on like this"
+    text = Said(
+        "%(reading)s reaches %(bound)s %(when)s, should it go on like this", reading=reading, bound=str(rule.reaches),
+        when=newest.text(),
+    )  # fmt: skip
     for status, level in ((Status.CRITICAL, rule.critical), (Status.WARNING, rule.warning)):
         if level is not None and _holds(level, zip(looks, seen, strict=True), now, value, sticky=before >= status):
             return Forecast(status, newest, text)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from config.checks.forecast import ForecastSettings
+from config.said import Said, listed
 from monitor.forecast import Forecast, forecast, needed, point_spacing
 from monitor.history import History
 from monitor.result import Result, Status
@@ -59,7 +60,7 @@ class Forecaster:
     def outlook(self, check: str, entity: str) -> str | None:
         """Return in words when an entity will be past a bound, soon enough to matter or not; None without a trend."""
         texts = [look.found.text for _, look in self._looks_at(check, entity) if look.found.outlook is not None]
-        return "; ".join(texts) or None
+        return listed(texts) or None
 
     def _looks_at(self, check: str, entity: str) -> Iterable[tuple[int, _Look]]:
         for index in range(len(self._rules.get(check, ()))):
@@ -74,7 +75,8 @@ class Forecaster:
         worst = max((look.found for _, look in self._looks_at(result.check, result.entity)), key=lambda f: f.status)
         if worst.status <= result.status:
             return result
-        return replace(result, status=worst.status, message=f"{worst.text}; {result.message}")
+        message = Said("%(first)s; %(second)s", first=worst.text, second=result.message)
+        return replace(result, status=worst.status, message=message)
 
     def _look(self, result: Result, index: int, rule: ForecastSettings, now: datetime) -> None:
         key = (result.check, result.entity, index)

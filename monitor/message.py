@@ -1,6 +1,7 @@
 """The words of a notification: one alert in full, many as a digest. Plain text that reads well on a phone.
 
-Refuses to decide what is told to whom, and to know any channel's markup.
+Here is where an alert is put into the language of its readers. Refuses to decide what is told to whom, and to know any
+channel's markup.
 """
 
 import math
@@ -9,8 +10,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 
+from config.said import Said, Say, listed
 from config.units import format_duration
-from monitor.alerting import Alert
+from monitor.alerting import RECOVERED, Alert
 from monitor.result import Status
 from monitor.telling import Item, ItemKind
 
@@ -45,37 +47,46 @@ class Facts:
     plan: Callable[[str, str], str | None] = lambda _check, _entity: None
     trend: Callable[[str, str], Sequence[float]] = lambda _check, _entity: ()
     outlook: Callable[[str, str], str | None] = lambda _check, _entity: None
+    say: Say = Said
+    """Puts texts into the language of the message."""
 
 
 def compose(items: Sequence[Item], alerts: Mapping[str, Alert], facts: Facts, now: datetime) -> Message:
     """Write the message that tells ``items``; ``alerts`` by id."""
+    _ = facts.say
     worst_first = sorted(items, key=lambda item: (item.kind is ItemKind.RESOLVED, -item.severity, item.title))
     bad = [item for item in worst_first if item.kind is not ItemKind.RESOLVED]
     good = [item for item in worst_first if item.kind is ItemKind.RESOLVED]
     page = _Page(alerts, facts, now)
     if len(bad) > _IN_FULL:
-        parts = [*page.lines(bad), "", "all of them: keepwatch alerts"]
+        parts = [*page.lines(bad), "", _("all of them: %(command)s", command="keepwatch alerts")]
     else:
         parts = ["\n\n".join(page.in_full(item) for item in bad)] if bad else []
     if good:
-        parts += ["", "over:" if bad else "", *page.lines(good)]
+        parts += ["", _("over:") if bad else "", *page.lines(good)]
     severity = max((item.severity for item in bad), default=Status.OK)
-    return Message(_title(bad, good, facts.host), "\n".join(parts).strip(), severity, tuple(worst_first))
+    return Message(_title(bad, good, facts.host, _), "\n".join(parts).strip(), severity, tuple(worst_first))
 
 
-def _title(bad: Sequence[Item], good: Sequence[Item], host: str) -> str:
+def _title(bad: Sequence[Item], good: Sequence[Item], host: str, _: Say) -> str:
     if len(bad) == 1:
         [item] = bad
-        again = {ItemKind.REPEAT: " still", ItemKind.FLAPPING: " flapping"}.get(item.kind, "")
-        rest = f", {len(good)} over" if good else ""
-        return f"[{item.severity.label.upper()}] {host}:{again} {item.title}{rest}"
-    if not bad:
-        return f"[RESOLVED] {host}: {good[0].title}" if len(good) == 1 else f"[RESOLVED] {host}: {len(good)} alerts"
-    critical = sum(item.severity is Status.CRITICAL for item in bad)
-    counts = [f"{critical} critical"] * bool(critical) + [f"{len(bad) - critical} warning"] * (critical < len(bad))
-    over = [f"{len(good)} over"] * bool(good)
-    worst = Status.CRITICAL if critical else Status.WARNING
-    return f"[{worst.label.upper()}] {host}: {', '.join(counts + over)}"
+        again = {
+            ItemKind.REPEAT: Said("still %(alert)s", alert=item.title),
+            ItemKind.FLAPPING: Said("flapping %(alert)s", alert=item.title),
+        }
+        about = [again.get(item.kind, item.title)]
+    elif not bad:
+        about = [good[0].title if len(good) == 1 else Said("%(count)s alerts", count=len(good))]
+    else:
+        critical = sum(item.severity is Status.CRITICAL for item in bad)
+        counted = ((critical, "%(count)s critical"), (len(bad) - critical, "%(count)s warning"))
+        about = [Said(text, count=count) for count, text in counted if count]
+    if bad and good:
+        about.append(Said("%(count)s over", count=len(good)))
+    worst = max((item.severity for item in bad), default=Status.OK)
+    mark = _(worst.label if bad else "resolved").upper()
+    return f"[{mark}] {host}: {_(listed(about))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,48 +101,58 @@ class _Page:
         """A line an item, up to a limit."""
         yield from (self._line(item) for item in items[:_LINES])
         if len(items) > _LINES:
-            yield f"and {len(items) - _LINES} more"
+            yield self.facts.say("and %(count)s more", count=len(items) - _LINES)
 
     def _line(self, item: Item) -> str:
+        _ = self.facts.say
         alert = self.alerts.get(item.alert_id)
         if item.kind is not ItemKind.RESOLVED:
-            mark = f" ({item.mark})" if item.mark else ""
-            return f"{item.severity.label} {item.title}{mark}: {alert.message if alert else ''} ({item.alert_id})"
+            title = Said("%(alert)s (%(mark)s)", alert=item.title, mark=Said(item.mark)) if item.mark else item.title
+            return _(
+                "%(severity)s %(alert)s: %(why)s (%(id)s)", severity=Said(item.severity.label), alert=title,
+                why=alert.message if alert else "", id=item.alert_id,
+            )  # fmt: skip
         if alert is None or alert.fired_at is None or alert.resolved_at is None:
-            return f"{item.title} is over"
+            return _("%(alert)s is over", alert=item.title)
         lasted = format_duration(alert.resolved_at - alert.fired_at)
-        why = alert.message if alert.ended_because == "recovered" else alert.ended_because
-        return f"{item.title} is over after {lasted}: {why}"
+        why = alert.message if alert.ended_because == RECOVERED else Said(alert.ended_because)
+        return _("%(alert)s is over after %(time)s: %(why)s", alert=item.title, time=lasted, why=why)
 
     def in_full(self, item: Item) -> str:
         """Everything about one firing alert."""
+        _, facts = self.facts.say, self.facts
         alert = self.alerts[item.alert_id]
-        rows = [f"{alert.title} is {item.severity.label}: {alert.message}"]
+        about = {"alert": alert.title, "severity": Said(item.severity.label), "why": alert.message}
         if item.kind is ItemKind.FLAPPING:
-            rows[0] = f"{alert.title} is flapping ({item.severity.label} at times): {alert.message}"
-            rows.append("it comes and goes; the next message says how that ended")
-        elif item.mark:
-            rows.append(f"it is {item.mark}")
-        facts = self.facts
-        rows.append(f"since {self._moment(alert.since)} ({format_duration(self.now - alert.since)}) on {facts.host}")
+            rows = [_("%(alert)s is flapping (%(severity)s at times): %(why)s", **about)]
+            rows.append(_("it comes and goes; the next message says how that ended"))
+        else:
+            rows = [_("%(alert)s is %(severity)s: %(why)s", **about)]
+            if item.mark:
+                rows.append(_("it is %(mark)s", mark=item.mark))
+        lasting = format_duration(self.now - alert.since)
+        since = self._moment(alert.since)
+        rows.append(_("since %(when)s (%(time)s) on %(host)s", when=since, time=lasting, host=facts.host))
         if line := sparkline(facts.trend(alert.check, alert.entity)):
-            rows.append(f"lately: {line}")
+            rows.append(_("lately: %(trend)s", trend=line))
         if outlook := facts.outlook(alert.check, alert.entity):
-            rows.append(f"outlook: {outlook}")
+            rows.append(_("outlook: %(when)s", when=outlook))
         if alert.labels:
-            rows.append("labels: " + ", ".join(f"{key}={value}" for key, value in sorted(alert.labels.items())))
+            labels = ", ".join(f"{key}={value}" for key, value in sorted(alert.labels.items()))
+            rows.append(_("labels: %(labels)s", labels=labels))
         if dependants := facts.dependants.get(alert.check):
-            rows.append(f"what depends on it: {_some(dependants)}")
+            rows.append(_("what depends on it: %(names)s", names=_some(dependants)))
         if runbook := facts.runbooks.get(alert.check):
-            rows.append(f"runbook: {runbook}")
+            rows.append(_("runbook: %(runbook)s", runbook=runbook))
         if plan := facts.plan(alert.check, alert.entity):
-            rows.append(f"emergency plan: {plan}")
+            rows.append(_("emergency plan: %(plan)s", plan=plan))
         if alert.evidence:
-            rows += ["seen when it fired:", *(f"  {line}" for line in alert.evidence)]
+            rows += [_("seen when it fired:"), *(f"  {line}" for line in alert.evidence)]
         matchers = [f"check={alert.check}"] + [f"entity={alert.entity}"] * bool(alert.entity)
-        rows.append(f"acknowledge: keepwatch ack {alert.id}")
-        rows.append(f"silence: keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}")
-        rows.append(f"why: keepwatch why {alert.id}")
+        silence = f"keepwatch silence {' '.join(shlex.quote(matcher) for matcher in matchers)}"
+        rows.append(_("acknowledge: %(command)s", command=f"keepwatch ack {alert.id}"))
+        rows.append(_("silence: %(command)s", command=silence))
+        rows.append(_("why: %(command)s", command=f"keepwatch why {alert.id}"))
         return "\n".join(rows)
 
     def _moment(self, moment: datetime) -> str:
@@ -149,5 +170,5 @@ def sparkline(values: Sequence[float]) -> str:
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    told = ", ".join(names[:most])
+    return Said("%(names)s and %(count)s more", names=told, count=len(names) - most) if len(names) > most else told

@@ -168,7 +168,9 @@ class Suppressors:
         labels = labels_of(alert, self.host)
         for silence in self.silences:
             if silence.is_active(now) and silence.matches(labels):
-                yield Suppression(Kind.SILENCE, Said("silence %(id)s by %(who)s: %(why)s", id=silence.id, who=silence.author, why=silence.comment))
+                who, why = silence.author, silence.comment
+                reason = Said("silence %(id)s by %(who)s: %(why)s", id=silence.id, who=who, why=why)
+                yield Suppression(Kind.SILENCE, reason)
         for window in self.maintenance:
             if window.matches(labels) and window.is_open(now):
                 yield Suppression(Kind.MAINTENANCE, Said("maintenance %(name)s", name=window.name))
@@ -196,7 +198,8 @@ class Suppressors:
         for parent in parents_of(policy):
             ran_at = self.ran_at.get(parent)
             if ran_at is not None and ran_at < alert.since:
-                yield Suppression(Kind.DEPENDENCY, Said("waits for a look at %(check)s, which it depends on", check=parent))
+                reason = Said("waits for a look at %(check)s, which it depends on", check=parent)
+                yield Suppression(Kind.DEPENDENCY, reason)
 
     def _causes_of(self, check: str, below: frozenset[str]) -> tuple[str, ...]:
         """Return the critical checks that explain why ``check`` cannot be well. A redundancy group explains it when

@@ -1,4 +1,4 @@
-"""The languages of page and reports: English texts, and what stands for them in another language.
+"""The languages of page, messages and reports: English texts, and what stands for them in another language.
 
 A text is its own key, as in gettext, and one TOML file a language holds the translations; a text without one is shown
 in English, and a test fails. Values go into ``%(name)s``. Names, numbers, log lines and command lines are never
@@ -6,13 +6,15 @@ translated: whoever searches for help with them has to find them.
 """
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from markupsafe import escape
+
+from config.said import Said
 
 _HERE = Path(__file__).parent
 
@@ -31,19 +33,6 @@ WORDS = (
 """Words that come as values, which no search of the code for texts would find."""
 
 
-class Said(str):
-    """A text with values in it: English to whoever takes it for a string, and any language can say it anew."""
-
-    text: str
-    values: Mapping[str, Any]
-
-    def __new__(cls, text: str, **values: Any) -> Self:
-        """Put the values in."""
-        made = super().__new__(cls, text % values if values else text)
-        made.text, made.values = text, values
-        return made
-
-
 @dataclass(frozen=True, slots=True)
 class Language:
     """Says texts in one language. ``tag`` as BCP 47 has it."""
@@ -51,21 +40,16 @@ class Language:
     tag: str
     texts: Mapping[str, str]
 
-    def __call__(self, text: str, **values: Any) -> str:
+    def __call__(self, text: str, /, **values: Any) -> str:
         """Return the text in this language, with the values in it."""
         if isinstance(text, Said):
-            inner = {name: self.value(value) for name, value in text.values.items()}
-            return self(text.text, **inner)
+            return self(text.text, **text.values)
         said = self.texts.get(text, text)
-        return said % values if values else said
+        return said % {name: self.value(value) for name, value in values.items()} if values else said
 
     def value(self, value: Any) -> Any:
         """Return in this language what is a text, and everything else as it is."""
         return self(value) if isinstance(value, Said) else value
-
-
-Say = Callable[..., str]
-"""Says a text, with values by name, in some language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +63,10 @@ class PageLanguage:
         """As BCP 47 has it."""
         return self.language.tag
 
-    def __call__(self, text: str, **values: Any) -> str:
+    def __call__(self, text: str, /, **values: Any) -> str:
         """Return the text in this language, with the values in it."""
         said = self.language(text)
-        return escape(said) % values if values else said
+        return escape(said) % {name: self.value(value) for name, value in values.items()} if values else said
 
     def value(self, value: Any) -> Any:
         """Return in this language what is a text, and everything else as it is."""

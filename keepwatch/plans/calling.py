@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from config.plan_files import Plan
+from config.said import Said, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +16,14 @@ class CalledPlan:
     owner: str
     deputies: tuple[str, ...] = ()
 
-    def __str__(self) -> str:
+    def text(self) -> Said:
         """Write it in one line: ``fire (A new machine), owner Anna, deputy Li: keepwatch plan show fire``."""
-        owner = f"owner {self.owner}" if self.owner else "without owner"
-        deputies = f", deputy {' or '.join(self.deputies)}" if self.deputies else ""
-        return f"{self.name} ({self.title}), {owner}{deputies}: keepwatch plan show {self.name}"
+        people = [Said("owner %(who)s", who=self.owner) if self.owner else Said("without owner")]
+        if self.deputies:
+            people.append(Said("deputy %(who)s", who=", ".join(self.deputies)))
+        plan = f"{self.name} ({self.title})"
+        command = f"keepwatch plan show {self.name}"
+        return Said("%(plan)s, %(people)s: %(command)s", plan=plan, people=listed(people), command=command)
 
 
 def plan_for_alert(plans: Iterable[Plan], check: str, entity: str = "") -> CalledPlan | None:

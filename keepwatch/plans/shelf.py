@@ -55,7 +55,7 @@ class Shelf:
     def called_for(self, check: str, entity: str) -> str | None:
         """Return the plan that an alert calls for and its owner, in a line for messages; None when there is none."""
         called = plan_for_alert(self.book.plans, check, entity)
-        return str(called) if called else None
+        return called.text() if called else None
 
     def results(self, now: datetime) -> list[Result]:
         """Judge every plan once, for the monitor: an entity for each plan and care, so that each is its own alert."""

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from config.said import Said, Say
 from config.units import format_duration, format_size
-from keepwatch.languages import ENGLISH, Say
 from monitor.result import Reading
 
-_STEPS = ((100, 1, "s"), (100 * 60, 60, "min"), (48 * 3600, 3600, "h"), (60 * 86_400, 86_400, "d"))
+_STEPS = (
+    (100, 1, "%(count)s s"), (100 * 60, 60, "%(count)s min"), (48 * 3600, 3600, "%(count)s h"),
+    (60 * 86_400, 86_400, "%(count)s d"),
+)  # fmt: skip
 SPARK_WIDTH, SPARK_HEIGHT = 100, 24
 _LEAST_SPAN = 0.2
 """A trend is never zoomed in beyond this share of its largest value, so that noise looks like noise."""
@@ -27,16 +30,16 @@ def zone_of(name: str) -> tzinfo:
         return ZoneInfo("UTC")
 
 
-def span(seconds: float) -> str:
+def span(seconds: float) -> Said:
     """Write a distance in time with one unit: ``42 s``, ``95 min``, ``26 h``, ``12 d``."""
     seconds = max(seconds, 0.0)
-    for limit, unit_seconds, unit in _STEPS:
+    for limit, unit_seconds, text in _STEPS:
         if seconds < limit:
-            return f"{seconds // unit_seconds:.0f} {unit}"
-    return f"{seconds // (30 * 86_400):.0f} months"
+            return Said(text, count=f"{seconds // unit_seconds:.0f}")
+    return Said("%(count)s months", count=f"{seconds // (30 * 86_400):.0f}")
 
 
-def relative(moment: datetime, now: datetime, _: Say = ENGLISH) -> str:
+def relative(moment: datetime, now: datetime, _: Say = Said) -> str:
     """Write a moment as seen from ``now``: ``just now``, ``3 min ago``, ``in 12 min``, ``now``."""
     seconds = (now - moment).total_seconds()
     if seconds >= 0:

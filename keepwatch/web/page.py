@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from config.said import Said
 from config.units import format_duration, format_size
 from keepwatch.bridge import agree_command
-from keepwatch.languages import PageLanguage, Said, language
+from keepwatch.languages import PageLanguage, language
 from keepwatch.view import AlertView, CheckView, DutyView, PlanView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict

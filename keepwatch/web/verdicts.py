@@ -12,8 +12,8 @@ from enum import IntEnum
 
 from backup.drills.levels import WHOLE
 from backup.past_drills import PastDrill
+from config.said import Said
 from config.units import format_duration
-from keepwatch.languages import Said
 from keepwatch.view import AlertView, CheckView, JobView, View
 from keepwatch.web.human import span
 from monitor.result import Status

@@ -180,7 +180,7 @@ def test_the_metrics_tell_when_the_review_is_due(office: Planned) -> None:
 
 def test_an_alert_calls_for_the_plan_that_names_it(office: Planned) -> None:
     called = plan_for_alert(office.book.plans, "root disk", "/srv")
-    assert str(called) == "fire (Fire), owner Anna Weber, deputy Li Wei: keepwatch plan show fire"
+    assert called.text() == "fire (Fire), owner Anna Weber, deputy Li Wei: keepwatch plan show fire"
     office.write(('"root disk"', '"root disk /srv"'), name="disk")
     named = [plan_for_alert(office.book.plans, "root disk", entity) for entity in ("/srv", "/")]
     assert [plan and plan.name for plan in named] == ["disk", "fire"]

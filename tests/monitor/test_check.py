@@ -101,7 +101,7 @@ def test_a_run_beyond_its_timeout_is_unknown(monkeypatch: pytest.MonkeyPatch) ->
     moments = iter([100.0, 120.0])
     monkeypatch.setattr("monitor.check.time.perf_counter", lambda: next(moments))
     (result,) = run(Scripted(disk(0.1)))
-    assert (result.status, result.message) == (Status.UNKNOWN, "took 20.0 s, and may take 10 s")
+    assert (result.status, result.message) == (Status.UNKNOWN, "took 20 s, and may take 10 s")
 
 
 def test_a_failed_run_is_unknown_for_every_entity_known_before() -> None:

@@ -101,8 +101,8 @@ def test_an_hour_of_points_says_nothing_about_a_week() -> None:
 
 
 def test_a_range_is_written_in_words() -> None:
-    assert str(Outlook(3 * 3600, 4 * 3600, 5 * 3600)) == "in 3h to 5h"
-    assert str(Outlook(3600, 7200, math.inf)) == "in 1h at the earliest, most likely in 2h"
+    assert Outlook(3 * 3600, 4 * 3600, 5 * 3600).text() == "in 3h to 5h"
+    assert Outlook(3600, 7200, math.inf).text() == "in 1h at the earliest, most likely in 2h"
 
 
 @pytest.mark.parametrize(
