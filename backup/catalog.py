@@ -20,14 +20,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from backup import pack_memory, past_drills, pauses, suspicions
+from backup import lock_looks, pack_memory, past_drills, pauses, suspicions
 from backup.errors import BackupError
 
 log = logging.getLogger(__name__)
 
 _BUSY_SECONDS = 10.0
 _SUCCESS = "('succeeded', 'partial', 'passed')"
-_TABLES_OF = (past_drills, pack_memory, suspicions, pauses)
+_TABLES_OF = (past_drills, pack_memory, suspicions, pauses, lock_looks)
 """Modules that keep tables of their own in this file."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (

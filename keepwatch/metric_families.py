@@ -324,6 +324,16 @@ _REPOSITORIES: tuple[Column[RepositoryView], ...] = (
         "Packs that were damaged when last read.",
         lambda r: len(r.reading.damaged) if r.reading else None,
     ),
+    (
+        "repository_lock_timestamp_seconds",
+        "When the oldest lock of others was last renewed; absent when the latest run saw none.",
+        lambda r: _at(r.oldest_lock_at),
+    ),
+    (
+        "repository_locks_seen_timestamp_seconds",
+        "When a run last looked at the locks.",
+        lambda r: _at(r.locks_seen_at),
+    ),
     ("repository_problem", "1 when something was wrong with it when last looked at.", lambda r: r.problem is not None),
 )
 

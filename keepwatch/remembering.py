@@ -1,15 +1,20 @@
 """What the catalog is told of a repository after a run: which snapshots it holds, which packs, how much room."""
 
+import logging
 from collections.abc import Callable
 from datetime import datetime
 
 from backup.catalog import Catalog, SnapshotRow
+from backup.errors import BackupError
+from backup.lock_looks import LockLook, note_locks
 from backup.pack_memory import PackMemory
 from backup.past_drills import PastDrills
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
 from keepwatch.guarding import note_tagged
+
+log = logging.getLogger(__name__)
 
 
 def proven_snapshots(catalog: Catalog, repository: str) -> frozenset[str]:
@@ -27,6 +32,17 @@ def remember(repository: Repository, name: str, catalog: Catalog, clock: Callabl
     size = sum(file.size for file in repository.storage.list(FileKind.DATA))
     free = repository.storage.properties.free_bytes
     catalog.look_at_repository(name, now=clock(), size_bytes=size, free_bytes=free)
+
+
+def remember_locks(repository: Repository, name: str, catalog: Catalog, clock: Callable[[], datetime]) -> None:
+    """Note in the catalog how old the oldest lock of others is. One that nobody can read says nothing."""
+    try:
+        locks = [lock for lock in repository.lock_table().load() if lock.owner != repository.owner]
+    except BackupError as error:
+        log.debug("locks not seen", extra={"repository": name, "reason": str(error)})
+        return
+    oldest = min((lock.created_at for lock in locks), default=None)
+    note_locks(catalog, LockLook(name, clock(), oldest))
 
 
 def _row(repository: str, snapshot: Snapshot) -> SnapshotRow:

@@ -49,6 +49,7 @@ def carry_out(
                     order = replace(order, run_id=run_id)
                 work = Work(order, settings, state, catalog, clock, progress, stop, is_paused)
                 ending = _guarded(work)
+                _look_for_locks(work)
                 ending = replace(ending, figures=ending.figures | work.request_figures())
                 _record(work, ending)
         except KeepwatchError as error:
@@ -71,6 +72,16 @@ def _guarded(work: Work) -> Ending:
     except Exception as bug:
         log.exception("run failed by a bug", extra={"job": work.order.job, "kind": work.order.kind})
         return Ending("failed", f"{type(bug).__name__}: {bug}", "this is a bug; the log has its traceback", 1)
+
+
+def _look_for_locks(work: Work) -> None:
+    """See which locks of others stand in the repositories, above all after a run that one of them kept out."""
+    if not work.opened or work.stop.is_set():
+        return
+    from keepwatch.remembering import remember_locks
+
+    for name, repository in work.opened.items():
+        remember_locks(repository, name, work.catalog, work.clock)
 
 
 def _record(work: Work, ending: Ending) -> None:

@@ -181,6 +181,10 @@ class RepositoryView:
     """When it first stood in the settings; freshness of its duties counts from here on day one."""
     reading: ReadingView | None = None
     """None until its packs are known."""
+    oldest_lock_at: datetime | None = None
+    """When the oldest lock of others was last renewed; None when the latest run saw none."""
+    locks_seen_at: datetime | None = None
+    """When that was."""
 
 
 @dataclass(frozen=True, slots=True)

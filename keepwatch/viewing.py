@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from backup.catalog import Catalog, RunRow, SnapshotRow, Standing
+from backup.lock_looks import lock_looks
 from backup.pack_memory import Reading, readings
 from backup.past_drills import PastDrill, PastDrills
 from backup.pauses import Pause, Pauses
@@ -135,16 +136,17 @@ def read_backups(
     logs: Mapping[str, WalStatus] | None = None,
 ) -> BackupPart:
     """Read from the catalog all that the view shows; ``logs`` is what receivers say of theirs."""
-    rows = catalog.repositories()
+    rows, looks = catalog.repositories(), lock_looks(catalog)
     snapshots = tuple(catalog.snapshots())
     repositories = []
     for name, repository in settings.repositories.items():
-        row = rows.get(name)
+        row, look = rows.get(name), looks.get(name)
         repositories.append(
             RepositoryView(
                 name, repository.url, sum(s.repository == name for s in snapshots),
                 row.size_bytes if row else None, row.free_bytes if row else None,
                 row.verified_at if row else None, row.problem if row else None,
+                oldest_lock_at=look.oldest_at if look else None, locks_seen_at=look.looked_at if look else None,
             )
         )  # fmt: skip
     drills = PastDrills(catalog)

@@ -41,6 +41,8 @@ class Work:
     halts: list[Halt] = field(default_factory=list)
     meters: list[Meter] = field(default_factory=list)
     """What counts the requests to the storages that the run opened."""
+    opened: dict[str, Repository] = field(default_factory=dict)
+    """The repositories that the run opened, by name."""
 
     @property
     def job(self) -> JobSettings:
@@ -88,6 +90,7 @@ class Work:
             settings, clock=self.clock, zone=zone, may_create=may_create, halt=self.make_halt()
         )
         self.watch(repository.storage)
+        self.opened[name] = repository
         return repository
 
     def make_halt(self) -> Halt:

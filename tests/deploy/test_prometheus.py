@@ -56,7 +56,7 @@ def exported_metrics() -> set[str]:
     drill = PastDrill(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
     job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None)
     reading = ReadingView(1, 0.5, at, 1.0)
-    repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading)
+    repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading, at, at)
     check = CheckView("root disk", "/", "disk", Status.CRITICAL, "full", at, readings=(Reading("used", 0.99, "ratio"),))
     sync = CheckView("sync", "", "freshness", Status.OK, "new", at, readings=(Reading("age", 60.0, "seconds"),))
     alert = AlertView("1", "root disk", "root disk", "/", "critical", "firing", at, "full")

@@ -9,11 +9,15 @@ import pytest
 
 from backup.catalog import Catalog
 from backup.journal import Journal
+from backup.lock_looks import LockLook, lock_looks
+from backup.owner import Owner
 from backup.past_drills import PastDrill, PastDrills
+from backup.repository import Repository
 from config.loading import load
 from config.problems import ConfigProblems
-from keepwatch import proving
+from keepwatch import proving, saving
 from keepwatch.orders import Ending, Order
+from keepwatch.repositories import open_repository
 from keepwatch.runs import carry_out
 from keepwatch.state import StateDirectory
 from tests.keepwatch.guarded import without_waiting
@@ -66,6 +70,14 @@ class Office:
         assert ending.outcome == "succeeded", ending.message
         return ending.snapshot
 
+    def repository(self, clock: Callable[[], datetime]) -> Repository:
+        settings = load(self.config, environ={}).repositories["local"]
+        return open_repository(settings, clock=clock, environ={})
+
+    def lock_look(self) -> LockLook:
+        with Catalog(self.state.backup_db) as catalog:
+            return lock_looks(catalog)["local"]
+
     def last(self) -> PastDrill:
         with Catalog(self.state.backup_db) as catalog:
             return PastDrills(catalog).latest(1)[0]
@@ -104,6 +116,23 @@ def test_what_a_drill_reads_is_remembered_for_the_next_one(office: Office) -> No
         rows = [row[0] for row in catalog._read("SELECT verified_at FROM packs")]
     assert rows
     assert any(rows)
+
+
+def test_a_run_tells_how_old_the_oldest_lock_of_others_is_also_when_it_is_kept_out(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "LOCK_WAIT", timedelta(0))
+    office.save("one")
+    assert office.lock_look().oldest_at is None, "its own does not count"
+    elsewhere = Owner("elsewhere", "ann", 7, 0, 0)
+    renewed_at = office.now - timedelta(minutes=2)
+    table = office.repository(clock=lambda: renewed_at).lock_table()
+    held = table.write(elsewhere, exclusive=True)
+    assert office.run("incremental").outcome == "failed"
+    assert (office.lock_look().oldest_at, office.lock_look().looked_at) == (renewed_at, office.now)
+    table.remove(held.name)
+    office.save("two")
+    assert office.lock_look().oldest_at is None
 
 
 def test_assertions_of_the_settings_decide(office: Office) -> None:
