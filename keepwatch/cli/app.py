@@ -9,39 +9,47 @@ from importlib import import_module
 from typing import Any
 
 import typer
+import typer.core
+import typer.main
 
-from backup.errors import BackupError
-from config.problems import ConfigProblems
-from config.secrets import SecretError
 from keepwatch import __version__, logs
-from keepwatch.cli.output import complain
-from keepwatch.errors import KeepwatchError
 
 COMMANDS = {
-    "daemon_command": ("run",),
-    "status": ("status", "check"),
-    "alerts": ("alerts", "ack", "silence"),
-    "tracing": ("why", "replay"),
-    "agreement": ("agree",),
-    "backups": ("backup",),
-    "pausing": ("pause", "resume"),
-    "restores": ("restore",),
-    "drills": ("drill",),
-    "plans": ("plan",),
-    "repository": ("snapshots", "verify", "forget", "prune", "unlock"),
-    "contents": ("ls", "find", "diff", "dump"),
-    "copies": ("copy",),
-    "wal": ("wal",),
-    "binlog": ("binlog",),
-    "keys": ("key",),
-    "reports": ("report",),
-    "diagnosis": ("diagnose",),
-    "configure": ("config",),
+    "run": ("daemon_command", "Run the daemon: checks, backups, drills, page and metrics."),
+    "status": ("status", "Show checks, alerts and jobs, as last recorded."),
+    "check": ("checking", "Run checks once, now, and print what they find."),
+    "alerts": ("alerts", "List the alerts: firing, pending, and lately resolved."),
+    "ack": ("alerts", "Take an alert on: repeats stop until it is over or gets worse."),
+    "silence": ("alerts", "Hold back messages about matching alerts for a time."),
+    "why": ("tracing", "Print the whole trace of decisions about an alert."),
+    "replay": ("tracing", "Play recorded readings again by today's rules."),
+    "agree": ("agreement", "Agree to a suspicious snapshot: it is right as it is."),
+    "backup": ("backups", "Back up now: what changed, or everything."),
+    "pause": ("pausing", "Let jobs rest: no run begins, and one under way waits."),
+    "resume": ("pausing", "Let paused jobs go on."),
+    "restore": ("restores", "Bring files or databases back from a snapshot."),
+    "drill": ("drills", "Prove that backups come back, and see the proofs."),
+    "plan": ("plans", "Emergency plans: what to do when, by whom, and the proof."),
+    "snapshots": ("repository", "List the snapshots of a repository, newest last."),
+    "verify": ("repository", "Check a repository: a superset of `restic check`."),
+    "forget": ("repository", "Drop the snapshots that no keep rule wants."),
+    "prune": ("repository", "Give back the space of data that no snapshot needs."),
+    "unlock": ("repository", "Remove locks that crashed programs left behind."),
+    "ls": ("contents", "List the files of a snapshot."),
+    "find": ("contents", "Find entries, or what needs a blob or a pack."),
+    "diff": ("contents", "Compare two snapshots."),
+    "dump": ("contents", "Write a file, or a folder as a tar archive, to stdout."),
+    "copy": ("copies", "Copy snapshots to another repository."),
+    "wal": ("wal", "Archive PostgreSQL's write-ahead log, and see what is there."),
+    "binlog": ("binlog", "Archive a MariaDB server's binlog, as the daemon does."),
+    "key": ("keys", "The passwords that open a repository."),
+    "report": ("reports", "Tell what was promised and what came of it."),
+    "diagnose": ("diagnosis", "Ask the five questions, and make a support bundle."),
+    "config": ("configure", "Begin, check, show and describe the configuration."),
 }
-"""Module below keepwatch.cli -> the commands it registers, in the order of the help.
+"""Command -> the module below keepwatch.cli that registers it, and what the list of commands says of it.
 
-Only the module of the command that was typed is imported: all of them together cost a third of a second, and a
-backup of unchanged files takes little more than that.
+A module is imported when its command is typed: all of them together take longer than a backup of unchanged files.
 """
 _WRONG_USE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
 """Base of typer's own errors; some releases carry click inside, some beside them, and none exports it."""
@@ -49,9 +57,30 @@ _READER_GONE = 128 + signal.SIGPIPE
 """The status of any program whose reader has gone, as in ``keepwatch find | head``. None of ours means that."""
 
 
-def make_app(command: str | None = None) -> typer.Typer:
-    """Return the command line: with one command where ``command`` is one, with all of them otherwise."""
+class _Commands(typer.core.TyperGroup):
+    """Lists commands by the table, for help, completion and suggestions, and imports the one that is called."""
+
+    def __init__(self, **about: Any) -> None:
+        super().__init__(**about)
+        self.commands = {
+            name: typer.core.TyperCommand(name=name, short_help=summary) for name, (_, summary) in COMMANDS.items()
+        }
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, listed and _imported(str(name)), rest
+
+
+def _imported(name: str) -> Any:
+    commands = typer.Typer(rich_markup_mode=None)
+    import_module(f"keepwatch.cli.{COMMANDS[name][0]}").register(commands)
+    return typer.main.get_group(commands).commands[name]
+
+
+def make_app() -> typer.Typer:
+    """Return the command line."""
     app = typer.Typer(
+        cls=_Commands,
         name="keepwatch",
         help="Watches a machine, backs it up in restic's format, and proves by restore drills that it comes back.",
         epilog="Example: keepwatch run. EXIT STATUS: 0 done; 1 failed; 2 usage or configuration; 3 partial; "
@@ -62,9 +91,6 @@ def make_app(command: str | None = None) -> typer.Typer:
         rich_markup_mode=None,
     )
     app.callback(invoke_without_command=True)(_root)
-    chosen = [module for module, names in COMMANDS.items() if command in names]
-    for module in chosen or COMMANDS:
-        import_module(f"keepwatch.cli.{module}").register(app)
     return app
 
 
@@ -77,25 +103,16 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit status. A user error never shows a traceback; a bug always does."""
     logs.configure(level=logging.WARNING)
-    app = make_app(arguments[0] if arguments else None)
     try:
-        result = app(args=list(arguments), prog_name="keepwatch", standalone_mode=False)
+        result = make_app()(args=list(arguments), prog_name="keepwatch", standalone_mode=False)
         sys.stdout.flush()
-    except ConfigProblems as problems:
-        for problem in problems.problems:
-            print(problem, file=sys.stderr)
-        complain(str(problems).split("\n", 1)[0], problems.hint)
-        return 2
-    except (BackupError, KeepwatchError, SecretError) as error:
-        complain(str(error), error.hint)
-        return getattr(error, "exit_code", 1)
     except typer.Exit as leave:
         return leave.exit_code
     except _WRONG_USE as error:
         error.show()
         return 2
     except (KeyboardInterrupt, typer.Abort):
-        complain("interrupted")
+        print("keepwatch: interrupted", file=sys.stderr)
         return 130
     except (BrokenPipeError, SystemExit) as error:
         if not isinstance(error.__context__ or error, BrokenPipeError):  # typer makes it an exit of its own
@@ -103,10 +120,28 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered
         return _READER_GONE
     except Exception as error:
-        from monitor.database import MonitorStoreError  # a backup has no use for it
-
-        if not isinstance(error, MonitorStoreError):
+        status = _told(error)
+        if status is None:
             raise
-        complain(str(error), error.hint)
-        return 1
+        return status
     return result if isinstance(result, int) else 0
+
+
+def _told(error: Exception) -> int | None:
+    """Tell an operator what went wrong and return the exit status; None for what only a programmer can mend."""
+    from backup.errors import BackupError
+    from config.problems import ConfigProblems
+    from config.secrets import SecretError
+    from keepwatch.cli.output import complain
+    from keepwatch.errors import KeepwatchError
+    from monitor.database import MonitorStoreError
+
+    if isinstance(error, ConfigProblems):
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        complain(str(error).split("\n", 1)[0], error.hint)
+        return 2
+    if isinstance(error, BackupError | KeepwatchError | SecretError | MonitorStoreError):
+        complain(str(error), error.hint)
+        return getattr(error, "exit_code", 1)
+    return None

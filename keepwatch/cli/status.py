@@ -1,9 +1,4 @@
-"""Commands that look: status, check.
-
-``status`` reads the stores, so it works whether the daemon runs or not; ``check`` measures here and now.
-"""
-
-from typing import Annotated
+"""The command ``status``: what the daemon last recorded, read from the stores whether it runs or not."""
 
 import typer
 
@@ -13,30 +8,16 @@ from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, 
 from keepwatch.cli.output import ago, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.duties import duties_of
-from keepwatch.errors import UsageError
 from keepwatch.plans.shelf import Shelf
 from keepwatch.view import AlertView, CheckView, View
 from keepwatch.viewing import Viewer, WatchPart, read_backups
-from monitor.build import build_checks
-from monitor.check import run_check
-from monitor.memory import Memories
-from monitor.probes.file_systems import FileSystems
-from monitor.result import Result, Status
 from monitor.store import MonitorStore
-
-_NAGIOS = {Status.OK: 0, Status.ABSENT: 0, Status.WARNING: 1, Status.CRITICAL: 2, Status.UNKNOWN: 3}
-_WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.ABSENT, Status.OK)
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command("status", epilog=exit_status("keepwatch status --json", "0 all is well; 1 something is not; 2 usage"))(
-        status
-    )
-    app.command(
-        "check",
-        epilog=exit_status("keepwatch check 'root disk'", "0 ok; 1 warning; 2 critical; 3 unknown, as Nagios plugins"),
-    )(check)
+    """Add the command."""
+    epilog = exit_status("keepwatch status --json", "0 all is well; 1 something is not; 2 usage")
+    app.command("status", epilog=epilog)(status)
 
 
 def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> int:
@@ -115,38 +96,3 @@ def _print_view(view: View) -> None:
     print_table(("JOBS", "saved", "RPO", "drill", "measured RTO", "RTO", ""), jobs, empty="no jobs")
     checks = [(check.check, check.entity, check.status.label) for check in view.checks]
     print_table(("CHECKS", "entity", "status"), checks, empty="no check has run yet")
-
-
-def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which ones; all by default.")] = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> int:
-    """Run checks once, now, and print what they find; nothing is recorded and nobody is told."""
-    setup = Setup(config, state_dir)
-    known = {settings.name: settings for settings in setup.settings.checks}
-    for name in names or []:
-        if name not in known:
-            raise UsageError(f"no check is named {name}", hint=f"configured: {', '.join(known) or 'none'}")
-    file_systems = FileSystems()
-    try:
-        chosen = [known[name] for name in names] if names else list(known.values())
-        built = build_checks(
-            chosen, file_systems=file_systems, clock=now, zone=setup.settings.daemon.zone,
-            memories=Memories(setup.settings.daemon.state_dir / "memories", may_write=False),
-        )  # fmt: skip
-        results = [result for one in built for result in run_check(one, {}, now)]
-    finally:
-        file_systems.close()
-    if as_json:
-        print_json(results)
-    else:
-        for result in results:
-            print(f"{result.status.label.upper():9}{_subject(result)}: {result.message}")
-    worst = min((result.status for result in results), key=_WORST_FIRST.index, default=Status.OK)
-    return _NAGIOS[worst]
-
-
-def _subject(result: Result) -> str:
-    return f"{result.check} [{result.entity}]" if result.entity else result.check
