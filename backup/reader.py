@@ -13,6 +13,7 @@ from backup.errors import CorruptData
 from backup.index import Index
 from backup.pack import BlobCodec, BlobEntry, BlobKind
 from backup.storage.base import FileKind, Storage
+from backup.storage.reading_ahead import Read, announced
 
 _GAP_BYTES: Final = 512 * 1024
 """Reading this much for nothing costs less than asking again."""
@@ -60,10 +61,9 @@ class BlobReader:
 
     def read(self, wanted: PackRead) -> Iterator[tuple[bytes, bytes]]:
         """Give (id, plaintext) of every blob, by rising offset. Raises CorruptData, naming the pack; StorageError."""
-        for group in _ranges(wanted.entries):
-            start = group[0].offset
-            length = group[-1].offset + group[-1].length - start
-            content = memoryview(self._storage.get(FileKind.DATA, wanted.pack, start, length))
+        for group in announced(self._storage, _ranges(wanted.entries), lambda group: [_read(wanted.pack, group)]):
+            read = _read(wanted.pack, group)
+            start, content = read.offset, memoryview(self._storage.get(*read))
             for entry in group:
                 yield entry.id, self._decode(content[entry.offset - start :][: entry.length], entry, wanted.pack)
 
@@ -77,6 +77,16 @@ class BlobReader:
             return self._codec.decode(sealed, entry.id, entry.uncompressed_length)
         except CorruptData as error:
             raise CorruptData(f"{error}, in pack {pack[:8]} at byte {entry.offset}", name=entry.id.hex()) from error
+
+
+def reads(wanted: PackRead) -> Iterator[Read]:
+    """Name what reading these blobs will ask the storage for."""
+    return (_read(wanted.pack, group) for group in _ranges(wanted.entries))
+
+
+def _read(pack: str, group: Sequence[BlobEntry]) -> Read:
+    start = group[0].offset
+    return Read(FileKind.DATA, pack, start, group[-1].offset + group[-1].length - start)
 
 
 def _ranges(entries: Sequence[BlobEntry]) -> Iterator[list[BlobEntry]]:

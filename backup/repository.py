@@ -33,9 +33,10 @@ from backup.keys import KdfParameters, OpenedKey, add_key, open_master_key
 from backup.owner import Owner
 from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
 from backup.polynomial import DEGREE, is_irreducible, random_irreducible
-from backup.reader import BlobReader, PackRead, missing_blob, plan_reads
+from backup.reader import BlobReader, PackRead, missing_blob, plan_reads, reads
 from backup.snapshot import Snapshot, format_snapshot, parse_snapshot
 from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage
+from backup.storage.reading_ahead import Read, announced
 from backup.unpacked import UnpackedFiles
 
 FLUSH_AFTER: Final = timedelta(minutes=10)
@@ -77,6 +78,8 @@ class Repository:
         self._lock: locks.Lock | None = None
         self._index_loaded = False
         self._index_names: set[str] = set()
+        self._snapshots: dict[str, Snapshot] = {}
+        """Those that were read, by id: no file of this name will ever hold another."""
         self._builders: dict[BlobKind, PackBuilder] = {}
         self._building: set[tuple[BlobKind, bytes]] = set()
         self._oldest_pending_at: datetime | None = None
@@ -209,10 +212,12 @@ class Repository:
 
         Raises CorruptData at the first that cannot be read, unless ``on_damage`` takes it; StorageError.
         """
-        found = []
-        for file in list(self.storage.list(FileKind.SNAPSHOT)):
+        names = [file.name for file in self.storage.list(FileKind.SNAPSHOT)]
+        found = [self._snapshots[name] for name in names if name in self._snapshots]
+        unknown = [name for name in names if name not in self._snapshots]
+        for name in announced(self.storage, unknown, lambda name: [Read(FileKind.SNAPSHOT, name)]):
             try:
-                found.append(self.load_snapshot(file.name))
+                found.append(self.load_snapshot(name))
             except FileMissing:  # forgotten since it was listed
                 continue
             except CorruptData as error:
@@ -223,7 +228,8 @@ class Repository:
 
     def load_snapshot(self, name: str) -> Snapshot:
         """Read one snapshot by its whole id. Raises FileMissing, CorruptData, StorageError."""
-        return parse_snapshot(self._files.load(FileKind.SNAPSHOT, name), name)
+        snapshot = self._snapshots[name] = parse_snapshot(self._files.load(FileKind.SNAPSHOT, name), name)
+        return snapshot
 
     def find_snapshot(
         self,
@@ -283,7 +289,7 @@ class Repository:
         files = list(self.storage.list(FileKind.INDEX))
         self._index_names = {file.name for file in files}
         index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
-        for file in files:
+        for file in announced(self.storage, files, lambda file: [Read(FileKind.INDEX, file.name)]):
             try:
                 if on_listing is None:
                     self._add_index_file(index, file.name)
@@ -334,7 +340,7 @@ class Repository:
 
     def load_blobs(self, kind: BlobKind, names: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Give (id, plaintext) of each blob once, pack by pack, with few and long reads. Raises as `load_blob`."""
-        for wanted in self.plan_reads(kind, names):
+        for wanted in announced(self.storage, self.plan_reads(kind, names), reads):
             done: set[bytes] = set()
             try:
                 for name, plain in self._reader.read(wanted):

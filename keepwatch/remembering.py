@@ -29,7 +29,8 @@ def remember(repository: Repository, name: str, catalog: Catalog, clock: Callabl
     note_tagged(catalog, name, snapshots)
     if packs := dict(repository.index.packs()):  # an index that was not loaded is empty, and says nothing
         PackMemory(catalog, name).sync(packs, clock())
-    size = sum(file.size for file in repository.storage.list(FileKind.DATA))
+    # listing the packs of a large repository takes a request for each thousand
+    size = sum(packs.values()) or sum(file.size for file in repository.storage.list(FileKind.DATA))
     free = repository.storage.properties.free_bytes
     catalog.look_at_repository(name, now=clock(), size_bytes=size, free_bytes=free)
 

@@ -20,6 +20,7 @@ from backup.storage.counting import Counting
 from backup.storage.halting import Halt
 from backup.storage.limited import Bandwidth, Limit, Limited, Pace
 from backup.storage.local import LocalStorage
+from backup.storage.reading_ahead import ReadingAhead
 from backup.storage.retrying import Retrying
 from backup.storage.s3 import S3Options, S3Place, S3Storage
 from config.jobs import RepositorySettings
@@ -47,7 +48,7 @@ def _local(rest: str, wishes: _Wishes) -> Storage:
 
 def _s3(rest: str, wishes: _Wishes) -> Storage:
     storage = S3Storage(parse_s3(rest), wishes.options, pace=wishes.pace, clock=wishes.clock)
-    return Retrying(Counting(storage), halt=wishes.halt)
+    return ReadingAhead(Retrying(Counting(storage), halt=wishes.halt))
 
 
 _CONSTRUCTORS: Final[Mapping[str, Callable[[str, _Wishes], Storage]]] = {"local": _local, "s3": _s3}

@@ -14,6 +14,7 @@ from backup.errors import FileMissing, StorageError
 from backup.storage.base import CONFIG_NAME, FileKind, Storage, StoredFile
 from backup.storage.limited import Bandwidth, Limit, Limited
 from backup.storage.local import LocalStorage
+from backup.storage.reading_ahead import ReadingAhead
 from backup.storage.retrying import Retrying
 from backup.storage.s3 import S3Storage
 from tests.backup.storages import Faulty, MemoryStorage
@@ -27,6 +28,7 @@ MAKERS: dict[str, Callable[[Path, pytest.FixtureRequest], Storage]] = {
     "faulty": lambda *_: Faulty(MemoryStorage()),
     "s3": lambda _, request: on_s3(request),
     "retrying": lambda folder, _: Retrying(LocalStorage(folder / "repository")),
+    "reading ahead": lambda folder, _: ReadingAhead(LocalStorage(folder / "repository")),
     "limited": lambda folder, _: Limited(LocalStorage(folder / "repository"), fast_line(folder)),
     "paced-s3": lambda folder, request: Retrying(on_s3(request, pace=fast_line(folder))),
 }

@@ -21,6 +21,7 @@ from backup.retaining import extend_retention
 from backup.storage.base import CONFIG_NAME, FileKind
 from backup.storage.counting import Counting
 from backup.storage.open import open_configured, open_storage, parse_s3
+from backup.storage.reading_ahead import ReadingAhead
 from backup.storage.retrying import Retrying
 from backup.storage.s3 import S3Options, S3Place, S3Storage
 from backup.storage.s3_errors import BucketMissing, failure
@@ -88,8 +89,10 @@ def test_settings_become_a_storage_that_tries_again(tmp_path: Path) -> None:
         "secret_access_key_file": str(tmp_path / "key"), "upload_limit": "1 MiB/s", "object_lock": "30d",
     })  # fmt: skip
     storage = open_configured(settings, clock=lambda: NOW)
-    assert isinstance(storage, Retrying)
-    assert "hunter2" not in repr(storage) + repr(vars(storage)) + repr(vars(vars(storage)["_storage"]))
+    assert isinstance(storage, ReadingAhead)
+    retrying = vars(storage)["_storage"]
+    assert isinstance(retrying, Retrying)
+    assert "hunter2" not in repr(storage) + repr(vars(retrying)) + repr(vars(vars(retrying)["_storage"]))
     assert storage.properties.location == "s3:https://host/bucket"
 
 
