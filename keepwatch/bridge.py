@@ -120,22 +120,17 @@ def _judge_snapshots(job: JobView, repository: str, now: datetime) -> Result:
 def _judge_log(job: JobView, now: datetime) -> Result:
     """The log keeps the RPO, so its age is judged by it; what waits or is missing is told before that."""
     log, name = job.log, _log(job.name)
-    allowed = job.rpo_seconds or _LOG_SECONDS
+    allowed = log_max_age_seconds(job)
     since = (log.covered_until if log else None) or job.configured_at
     age = max(0.0, (now - since).total_seconds())
     readings = (Reading("age", age, "seconds"), Reading("spooled", log.spooled_bytes if log else 0.0, "bytes"))
     reason = f"; {log.problem}" if log and log.problem else ""
     if log is None or (now - log.updated_at).total_seconds() > _SILENT_SECONDS:
         reason = "; its receiver says nothing"
-    based_at = max((d.last_success_at for d in job.duties if d.kind in BACKUPS and d.last_success_at), default=None)
-
-    def since_the_last_base(moment: datetime | None) -> bool:
-        return moment is not None and (based_at is None or moment > based_at)
-
     if age > allowed:
         message = f"archived up to {format_duration(age)} ago, allowed {format_duration(allowed)}{reason}"
         return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
-    if log and since_the_last_base(log.gap_at):
+    if log and has_log_gap(job):
         message = f"there is a gap: {log.gap}; nothing behind it can be recovered before the next base backup"
         return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
     if log and log.spooled_files:
@@ -143,10 +138,25 @@ def _judge_log(job: JobView, now: datetime) -> Result:
         return Result(name, "", Status.WARNING, message, now, 0.0, readings)
     if reason:
         return Result(name, "", Status.WARNING, reason.removeprefix("; "), now, 0.0, readings)
-    if log and since_the_last_base(log.switched_at):
+    if log and _is_since_the_last_base(log.switched_at, job):
         message = f"the server went on as timeline {log.timeline}; a new base backup makes recovery simple again"
         return Result(name, "", Status.WARNING, message, now, 0.0, readings)
     return Result(name, "", Status.OK, f"archived up to {format_duration(age)} ago", now, 0.0, readings)
+
+
+def log_max_age_seconds(job: JobView) -> float:
+    """Return how old the end of a job's archived log may get."""
+    return job.rpo_seconds or _LOG_SECONDS
+
+
+def has_log_gap(job: JobView) -> bool:
+    """Tell whether files of the log are missing that no base backup has made needless since."""
+    return job.log is not None and _is_since_the_last_base(job.log.gap_at, job)
+
+
+def _is_since_the_last_base(moment: datetime | None, job: JobView) -> bool:
+    based_at = max((d.last_success_at for d in job.duties if d.kind in BACKUPS and d.last_success_at), default=None)
+    return moment is not None and (based_at is None or moment > based_at)
 
 
 def _judge_drill(job: JobView, now: datetime) -> Result:

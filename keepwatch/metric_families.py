@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
+from keepwatch.bridge import has_log_gap, log_max_age_seconds
 from keepwatch.view import ChannelView, CheckView, DutyView, JobView, PlanView, RepositoryView, RunView, View
 from monitor.exposition import Kind as FamilyKind
 from monitor.exposition import family, histogram, label_text
@@ -210,16 +211,21 @@ _BACKUPS: tuple[Column[JobView], ...] = (
         "When the newest restorable state was taken.",
         lambda j: _at(j.newest_snapshot.taken_at) if j.newest_snapshot else None,
     ),
-    (
-        "log_archived_timestamp_seconds",
-        "All that was committed by then is in the repository, where the job's log is archived.",
-        lambda j: _at(j.log.covered_until) if j.log else None,
-    ),
-    ("log_spooled_bytes", "Log that waits for a repository.", lambda j: j.log.spooled_bytes if j.log else None),
-    ("log_spooled_files", "Files of it.", lambda j: j.log.spooled_files if j.log else None),
     ("job_paused", "1 while somebody lets the job rest.", lambda j: j.pause is not None),
     ("rto_objective_seconds", "How long a restore may take.", lambda j: j.rto_seconds),
     ("rpo_objective_seconds", "How much work may be lost.", lambda j: j.rpo_seconds),
+)
+_LOGS: tuple[Column[JobView], ...] = (
+    (
+        "log_archived_timestamp_seconds",
+        "All that was committed by then is in the repository.",
+        lambda j: _at(j.log.covered_until) if j.log else None,
+    ),
+    ("log_configured_timestamp_seconds", "When the job first stood in the settings.", lambda j: _at(j.configured_at)),
+    ("log_max_age_seconds", "How old the end of the archived log may get.", log_max_age_seconds),
+    ("log_gap", "1 while files are missing that recovery needs.", has_log_gap),
+    ("log_spooled_bytes", "Log that waits for a repository.", lambda j: j.log.spooled_bytes if j.log else None),
+    ("log_spooled_files", "Files of it.", lambda j: j.log.spooled_files if j.log else None),
 )
 _REQUESTS = (
     ("requests", "Requests of the last backup to a storage behind a network."),
@@ -252,6 +258,7 @@ def backup_families(view: View) -> Iterator[str]:
     ]
     yield from freshness("backup", "backup", ("job", "repository"), owners)
     yield from _columns(view.jobs, ("job",), lambda j: (j.name,), _BACKUPS)
+    yield from _columns([job for job in view.jobs if job.keeps_log], ("job",), lambda j: (j.name,), _LOGS)
     waiting = [
         ((job.name, repository), sum(s.repository == repository for s in job.suspicions))
         for job in view.jobs

@@ -24,6 +24,7 @@ from keepwatch.view import (
     RunView,
     View,
 )
+from keepwatch.wal.status import WalStatus
 from monitor.result import Reading, Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,8 @@ def exported_metrics() -> set[str]:
     done = RunView(1, "documents", "full", "local", "partial", at, at, figures=FIGURES)
     duties = tuple(DutyView(k, "local", "every 1h", at, at, at, 7200.0) for k in ("full", "drill", "verify"))
     drill = PastDrill(1, "documents", "local", "abc", "restore", "PASSED", at, at, 1.0, 1.0, 1, 1, "fine")
-    job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None)
+    job = JobView("documents", "/srv", ("local",), at, 1.0, 1.0, duties, None, done, done, drill, None,
+                  log=WalStatus(at, at), keeps_log=True)  # fmt: skip
     reading = ReadingView(1, 0.5, at, 1.0)
     repository = RepositoryView("local", "/srv/repository", 1, 1, 1, at, "damaged", duties, at, reading, at, at)
     check = CheckView("root disk", "/", "disk", Status.CRITICAL, "full", at, readings=(Reading("used", 0.99, "ratio"),))

@@ -1,5 +1,6 @@
 """A log's age is judged by the job's RPO; gaps, switches and what waits are told; snapshots of logs are no backups."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,8 @@ from config.jobs import KeepSettings
 from config.settings import Settings
 from keepwatch import bridge
 from keepwatch.duties import duties_of
-from keepwatch.view import DutyView, JobView
+from keepwatch.metric_families import backup_families
+from keepwatch.view import DutyView, JobView, View
 from keepwatch.wal.status import WalStatus
 from keepwatch.wal.tidying import tidy
 from monitor.result import Result, Status
@@ -67,11 +69,29 @@ def test_what_is_wrong_with_a_log_is_told(log: WalStatus | None, status: Status,
     assert (result.status, said in result.message) == (status, True), result.message
 
 
+def exported(job: JobView) -> dict[str, float]:
+    page = "".join(backup_families(View("h", "0", NOW, NOW, "UTC", jobs=(job,))))
+    found = re.findall(r'^keepwatch_log_(\w+)\{job="ledger"\} (\S+)$', page, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def test_prometheus_is_told_what_its_rules_judge_a_log_by_from_the_first_day() -> None:
+    gap = replace(LEDGER, log=WELL.but(gap="x", gap_at=ago(30)))
+    assert exported(gap) == {
+        "archived_timestamp_seconds": ago(1).timestamp(), "configured_timestamp_seconds": ago(9999).timestamp(),
+        "max_age_seconds": 300, "gap": 1, "spooled_bytes": 0, "spooled_files": 0,
+    }  # fmt: skip
+    assert exported(replace(LEDGER, log=None, rpo_seconds=None)) == {
+        "configured_timestamp_seconds": ago(9999).timestamp(), "max_age_seconds": 3600, "gap": 0,
+    }  # fmt: skip
+
+
 def test_a_base_backup_that_began_later_heals_gap_and_switch() -> None:
     assert judged(WELL.but(gap="x", gap_at=ago(90), switched_at=ago(80), timeline=2)).status is Status.OK
 
 
 def test_a_job_without_a_log_has_no_such_check() -> None:
+    assert not exported(replace(LEDGER, keeps_log=False))
     assert not [r for r in bridge.results([replace(LEDGER, keeps_log=False)], [], {}, NOW) if r.check == f"log {JOB}"]
 
 
