@@ -6,6 +6,7 @@ before the MAC is proven, never reuses an IV, and knows nothing of passwords (ke
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -47,6 +48,8 @@ class Sealer:
     """Seals and opens with one key. Keeps its cipher contexts, so each thread needs its own.
 
     Setting up a context costs more than sealing a small blob; resetting the counter of one that exists costs nothing.
+    Many small units are best done together: then their IVs come from one call, the one-time keys of their codes from
+    another, and each piece of code finds the processor's caches as it left them.
     """
 
     def __init__(self, key: MasterKey) -> None:
@@ -58,40 +61,59 @@ class Sealer:
     def seal(self, plaintext: Buffer) -> bytes:
         """Encrypt and authenticate under a fresh random IV; 32 bytes longer than the plaintext."""
         sealed = bytearray(len(plaintext) + OVERHEAD_BYTES)
-        self.seal_into(plaintext, memoryview(sealed))
+        self.seal_into([plaintext], memoryview(sealed))
         return bytes(sealed)
 
-    def seal_into(self, plaintext: Buffer, room: memoryview) -> int:
-        """Seal into the beginning of ``room``, which has 32 bytes more than the plaintext; gives the sealed length.
+    def seal_into(self, plaintexts: Sequence[Buffer], room: memoryview) -> None:
+        """Seal each under an IV of its own, one unit right behind the other from the beginning of ``room``.
 
-        Sealing where the unit is to lie is six times as fast as having a new object made for it.
+        A unit takes 32 bytes more than its plaintext. Sealing where it is to lie is six times as fast as having a new
+        object made for it.
         """
-        iv, end = os.urandom(IV_BYTES), IV_BYTES + len(plaintext)
-        self._counter.reset_nonce(iv)
-        room[:IV_BYTES] = iv
-        self._counter.update_into(plaintext, room[IV_BYTES:end])
-        code = Poly1305.generate_tag(self._r + self._block.update(iv), room[IV_BYTES:end])
-        room[end : end + MAC_BYTES] = code
-        return end + MAC_BYTES
+        ivs = os.urandom(IV_BYTES * len(plaintexts))
+        keys = self._block.update(ivs)
+        reset, encrypt_into = self._counter.reset_nonce, self._counter.update_into
+        code, r = Poly1305.generate_tag, self._r
+        start = at = 0
+        for plaintext in plaintexts:
+            iv, body = ivs[at : at + IV_BYTES], start + IV_BYTES
+            end = body + len(plaintext)
+            ciphertext = room[body:end]
+            room[start:body] = iv
+            reset(iv)
+            encrypt_into(plaintext, ciphertext)
+            start = end + MAC_BYTES
+            room[end:start] = code(r + keys[at : at + IV_BYTES], ciphertext)
+            at += IV_BYTES
 
     def open(self, sealed: Buffer) -> bytes:
         """Prove the MAC, then decrypt. Raises CorruptData when a bit differs or the key is another one."""
-        return bytes(self.open_here(sealed))
+        return bytes(self.open_here([sealed])[0])
 
-    def open_here(self, sealed: Buffer) -> memoryview:
-        """As `open`, into memory of its own that the next call writes over."""
-        view = memoryview(sealed)
-        iv = view[:IV_BYTES].tobytes()
-        if len(view) < OVERHEAD_BYTES or iv == _NO_IV:
-            raise CorruptData(f"could not decrypt {len(view)} bytes: too short or without an initialization vector")
-        ciphertext = view[IV_BYTES:-MAC_BYTES]
-        try:
-            Poly1305.verify_tag(self._r + self._block.update(iv), ciphertext, view[-MAC_BYTES:].tobytes())
-        except InvalidSignature:
-            raise CorruptData(f"could not decrypt {len(view)} bytes: authentication code does not match") from None
-        size = len(ciphertext)
+    def open_here(self, sealed: Sequence[Buffer]) -> list[memoryview]:
+        """As `open`, each of several, into memory of its own that the next call writes over."""
+        views = [memoryview(unit) for unit in sealed]
+        ivs = [view[:IV_BYTES].tobytes() for view in views]
+        for view, iv in zip(views, ivs, strict=True):
+            if len(view) < OVERHEAD_BYTES or iv == _NO_IV:
+                raise CorruptData(f"could not decrypt {len(view)} bytes: too short or without an initialization vector")
+        size = sum(map(len, views))
         if size > len(self._opened):
             self._opened = memoryview(bytearray(size + size // 4))
-        self._counter.reset_nonce(iv)
-        self._counter.update_into(ciphertext, self._opened[:size])
-        return self._opened[:size]
+        keys = self._block.update(b"".join(ivs))
+        reset, decrypt_into = self._counter.reset_nonce, self._counter.update_into
+        verify, r = Poly1305.verify_tag, self._r
+        opened, start, at = [], 0, 0
+        for view, iv in zip(views, ivs, strict=True):
+            ciphertext = view[IV_BYTES:-MAC_BYTES]
+            try:
+                verify(r + keys[at : at + IV_BYTES], ciphertext, view[-MAC_BYTES:].tobytes())
+            except InvalidSignature:
+                raise CorruptData(f"could not decrypt {len(view)} bytes: authentication code does not match") from None
+            plaintext = self._opened[start : start + len(ciphertext)]
+            reset(iv)
+            decrypt_into(ciphertext, plaintext)
+            opened.append(plaintext)
+            start += len(ciphertext)
+            at += IV_BYTES
+        return opened

@@ -12,7 +12,7 @@ pack and send the small `PackRecord` home.
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
@@ -39,6 +39,11 @@ _PRIVATE: Final = MAP_PRIVATE | MAP_ANONYMOUS
 _ROOM_BYTES: Final = 9 * 2**20
 """What a pack may take beyond its target without moving: the largest piece of a file, and a header."""
 _COMPRESSED_TYPE: Final = 2
+_BATCH_BYTES: Final = 128 << 10
+_BATCH_BLOBS: Final = 256
+
+Plain = bytes | memoryview
+"""A plaintext, perhaps in memory that is used again."""
 
 
 class BlobKind(IntEnum):
@@ -104,6 +109,19 @@ class FinishedPack:
 def blob_id(plaintext: Buffer) -> bytes:
     """Name a blob: SHA-256 of its plaintext."""
     return hashlib.sha256(plaintext).digest()
+
+
+def batches(entries: Sequence[BlobEntry]) -> Iterator[Sequence[BlobEntry]]:
+    """Split blobs into runs that are best opened together: small ones by the hundred, large ones alone."""
+    start = size = 0
+    for end, entry in enumerate(entries):
+        length = entry.plain_length
+        if end > start and (size + length > _BATCH_BYTES or end - start >= _BATCH_BLOBS):
+            yield entries[start:end]
+            start, size = end, 0
+        size += length
+    if start < len(entries):
+        yield entries[start:]
 
 
 def _equal(one: Buffer, other: Buffer) -> bool:
@@ -180,42 +198,69 @@ class BlobCodec:
         self._compressor = zstandard.ZstdCompressor(level=level)
         self._decompressor = zstandard.ZstdDecompressor()
 
-    def encode_into(self, plaintext: Buffer, room: memoryview) -> tuple[int, int]:
-        """Seal into ``room``, which has 32 bytes more than the plaintext.
+    def encode_into(self, plaintexts: Sequence[Buffer], room: memoryview) -> list[tuple[int, int]]:
+        """Seal one behind the other into ``room``, which has 32 bytes more for each than the plaintext.
 
-        Gives the sealed length and the uncompressed length, which is 0 when the blob was not compressed.
+        Gives of each the sealed length and the uncompressed length, which is 0 when the blob was not compressed.
         """
-        smaller = self._compressor.compress(plaintext)
-        if len(smaller) < len(plaintext):
-            return self._sealer.seal_into(smaller, room), len(plaintext)
-        return self._sealer.seal_into(plaintext, room), 0
+        compress = self._compressor.compress
+        units: list[Buffer] = []
+        lengths = []
+        for plaintext in plaintexts:
+            smaller = compress(plaintext)
+            if len(smaller) < len(plaintext):
+                units.append(smaller)
+                lengths.append((len(smaller) + OVERHEAD_BYTES, len(plaintext)))
+            else:
+                units.append(plaintext)
+                lengths.append((len(plaintext) + OVERHEAD_BYTES, 0))
+        self._sealer.seal_into(units, room)
+        return lengths
 
     def decode(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes:
         """Open a blob and prove that it is the one named. Raises CorruptData."""
-        return bytes(self.prove(sealed, name, uncompressed_length))
-
-    def prove(self, sealed: Buffer, name: bytes, uncompressed_length: int) -> bytes | memoryview:
-        """As `decode`, in memory that the next call may write over."""
         try:
-            plain = self.expand(sealed, uncompressed_length)
-        except (CorruptData, zstandard.ZstdError) as error:
+            (plain,) = self.expand([sealed], [uncompressed_length])
+        except CorruptData as error:
             raise CorruptData(f"could not read blob {name.hex()[:8]}: {error}", name=name.hex()) from error
-        if hashlib.sha256(plain).digest() != name:
+        if blob_id(plain) != name:
             reason = "the content does not match the name"
             raise CorruptData(f"could not read blob {name.hex()[:8]}: {reason}", name=name.hex())
-        return plain
+        return bytes(plain)
 
-    def expand(self, sealed: Buffer, uncompressed_length: int) -> bytes | memoryview:
-        """Open a blob without knowing its name, in memory that the next call may write over.
+    def decode_all(self, sealed: Sequence[Buffer], entries: Sequence[BlobEntry]) -> list[bytes]:
+        """As `decode`, many at once, which is much faster for small ones. The error names the first that is wrong."""
+        return [bytes(plain) for plain in self._prove(sealed, entries)]
 
-        Raises CorruptData, ZstdError.
-        """
-        plain = self._sealer.open_here(sealed)
-        if not uncompressed_length:
-            return plain
-        if zstandard.frame_content_size(plain) not in {uncompressed_length, -1}:
-            raise CorruptData("its length is not the one that the index gives")
-        return self._decompressor.decompress(plain, max_output_size=uncompressed_length)
+    def prove_all(self, sealed: Sequence[Buffer], entries: Sequence[BlobEntry]) -> None:
+        """As `decode_all`, when nobody wants the plaintexts."""
+        self._prove(sealed, entries)
+
+    def _prove(self, sealed: Sequence[Buffer], entries: Sequence[BlobEntry]) -> Sequence[Plain]:
+        try:
+            plains = self.expand(sealed, [entry.uncompressed_length for entry in entries])
+            if [blob_id(plain) for plain in plains] == [entry.id for entry in entries]:
+                return plains
+        except CorruptData:  # one by one, it is found out which
+            pass
+        pairs = zip(sealed, entries, strict=True)
+        return [self.decode(unit, entry.id, entry.uncompressed_length) for unit, entry in pairs]
+
+    def expand(self, sealed: Sequence[Buffer], uncompressed_lengths: Sequence[int]) -> list[Plain]:
+        """Open blobs without knowing their names, in memory that the next call may write over. Raises CorruptData."""
+        decompress, content_size = self._decompressor.decompress, zstandard.frame_content_size
+        plains: list[Plain] = []
+        try:
+            for opened, length in zip(self._sealer.open_here(sealed), uncompressed_lengths, strict=True):
+                if not length:
+                    plains.append(opened)
+                elif content_size(opened) in (length, -1):
+                    plains.append(decompress(opened, max_output_size=length))
+                else:
+                    raise CorruptData("its length is not the one that the index gives")
+        except zstandard.ZstdError as error:
+            raise CorruptData(str(error)) from error
+        return plains
 
     def open_header(self, sealed: Buffer) -> list[BlobEntry]:
         """Open and parse a sealed pack header. Raises CorruptData."""
@@ -259,38 +304,62 @@ class PackBuilder:
 
         Raises CorruptData when the plaintext is not the one named or does not come back from what was sealed.
         """
-        room = self._room(len(plaintext) + OVERHEAD_BYTES)
-        length, uncompressed_length = self._codec.encode_into(plaintext, room)
-        self._codec.prove(room[:length], name, uncompressed_length)
-        self._append(name, length, uncompressed_length)
+        ((_, length),) = self.add_unnamed([plaintext], lambda found: found == name)
+        if not length:
+            reason = "the content does not match the name"
+            raise CorruptData(f"could not seal blob {name.hex()[:8]}: {reason}", name=name.hex())
         return length
 
-    def add_unnamed(self, plaintext: Buffer, is_wanted: Callable[[bytes], bool]) -> tuple[bytes, int]:
-        """Compress, seal and prove a blob, name it by what came back, and keep it if ``is_wanted`` says so of the name.
+    def add_unnamed(self, plaintexts: Sequence[Buffer], is_wanted: Callable[[bytes], bool]) -> list[tuple[bytes, int]]:
+        """Compress, seal and prove blobs, name each by what came back, keep it if ``is_wanted`` says so of the name.
 
-        One hash instead of two, for blobs that are probably new. Gives the name, and the sealed bytes or 0. Raises
-        CorruptData when what comes back is not the plaintext.
+        One hash instead of two, for blobs that are probably new; and small ones are best brought by the hundred. Gives
+        of each its name, and the sealed bytes or 0. Raises CorruptData when what comes back is not the plaintext.
         """
-        room = self._room(len(plaintext) + OVERHEAD_BYTES)
-        length, uncompressed_length = self._codec.encode_into(plaintext, room)
-        try:
-            plain = self._codec.expand(room[:length], uncompressed_length)
-        except zstandard.ZstdError as error:
-            raise CorruptData(f"could not seal a blob: {error}; suspect the memory") from error
-        name = blob_id(plain)
-        if not _equal(plain, plaintext):
-            raise CorruptData(f"could not seal blob {name.hex()[:8]}: it does not come back; suspect the memory")
-        if not is_wanted(name):
-            return name, 0
-        self._append(name, length, uncompressed_length)
-        return name, length
+        lengths, names = self._seal(plaintexts)
+        begin = at = self.size
+        added = []
+        for name, (length, uncompressed_length) in zip(names, lengths, strict=True):
+            wanted = is_wanted(name)
+            if wanted:
+                if at != self.size:  # one before it was not wanted
+                    self._content[self.size : self.size + length] = self._content[at : at + length]
+                self._enter(name, length, uncompressed_length)
+            added.append((name, length if wanted else 0))
+            at += length
+        self._hash.update(self._content[begin : self.size])
+        return added
 
-    def add_sealed(self, name: bytes, sealed: Buffer, uncompressed_length: int) -> None:
-        """Take a blob over from another pack of the same repository, after proving it. Raises CorruptData."""
-        room = self._room(len(sealed))
-        room[: len(sealed)] = sealed
-        self._codec.prove(room[: len(sealed)], name, uncompressed_length)
-        self._append(name, len(sealed), uncompressed_length)
+    def _seal(self, plaintexts: Sequence[Buffer]) -> tuple[list[tuple[int, int]], list[bytes]]:
+        """Seal and prove behind what is counted; gives the lengths as `BlobCodec.encode_into`, and the names."""
+        room = self._room(sum(map(len, plaintexts)) + OVERHEAD_BYTES * len(plaintexts))
+        lengths = self._codec.encode_into(plaintexts, room)
+        units, start = [], 0
+        for length, _ in lengths:
+            units.append(room[start : start + length])
+            start += length
+        try:
+            plains = self._codec.expand(units, [uncompressed_length for _, uncompressed_length in lengths])
+        except CorruptData as error:
+            raise CorruptData(f"could not seal a blob: {error}; suspect the memory") from error
+        if not all(map(_equal, plains, plaintexts)):
+            raise CorruptData("could not seal a blob: it does not come back; suspect the memory")
+        return lengths, [blob_id(plain) for plain in plains]
+
+    def add_sealed(self, entries: Sequence[BlobEntry], sealed: Sequence[Buffer]) -> None:
+        """Take blobs over from another pack of the same repository, after proving them. Raises CorruptData."""
+        begin = self.size
+        room = self._room(sum(entry.length for entry in entries))
+        units, start = [], 0
+        for unit in sealed:
+            end = start + len(unit)
+            room[start:end] = unit
+            units.append(room[start:end])
+            start = end
+        self._codec.prove_all(units, entries)
+        for entry in entries:
+            self._enter(entry.id, entry.length, entry.uncompressed_length)
+        self._hash.update(self._content[begin : self.size])
 
     def _room(self, size: int) -> memoryview:
         """Give the memory behind the last blob, ``size`` bytes at least."""
@@ -301,12 +370,12 @@ class PackBuilder:
             self._content = larger
         return self._content[self.size :]
 
-    def _append(self, name: bytes, length: int, uncompressed_length: int) -> None:
+    def _enter(self, name: bytes, length: int, uncompressed_length: int) -> None:
+        """Count the blob that lies at the end of what is counted."""
         if uncompressed_length:
             self._header += _COMPRESSED.pack(_COMPRESSED_TYPE + self.kind, length, uncompressed_length, name)
         else:
             self._header += _PLAIN.pack(self.kind, length, name)
-        self._hash.update(self._content[self.size : self.size + length])
         self.count += 1
         self.size += length
 

@@ -44,6 +44,10 @@ BIG_FILE_BYTES = 64 << 20
 _JOB_BYTES = 32 << 20
 """Having read this much, a job gives the rest of its files back: a run must be able to stop, and to share."""
 
+_UNSAVED_BYTES = 128 << 10
+"""Small files are saved together when they hold this much: what is fast at many of them stays in the caches."""
+
+Content = bytes | memoryview
 IsKnown = Callable[[BlobKind, bytes], bool]
 """Whether a blob is in the repository."""
 
@@ -107,6 +111,30 @@ class FileRead(NamedTuple):
     rereads: int
 
 
+class _Reading(NamedTuple):
+    """What reading a file gave."""
+
+    status: os.stat_result | None
+    """As it was before it was read; None when the file could not be read."""
+    size: int = 0
+    ids: Sequence[bytes] = ()
+    unsaved: bytes = b""
+    """All of a small file, which no blob has yet."""
+    xattrs: Xattrs = ()
+    problem: str = ""
+    """Why it is missing or not as one moment saw it; empty when all is well."""
+    rereads: int = 0
+
+
+class _Unsaved(NamedTuple):
+    """A small file that waits for others to be saved together."""
+
+    name: bytes
+    json_name: str
+    file: _Reading
+    old_node: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What reading has to know of the run. Made before the fork."""
@@ -120,12 +148,14 @@ class Surroundings:
 
 
 class PortionReader:
-    """Reads portions in one process. ``save`` takes content and gives its id, ``save_tree`` takes a tree and its id."""
+    """Reads portions in one process. ``save`` takes contents, best of many small files at once, and gives their ids;
+    ``save_tree`` takes a tree and its id.
+    """
 
     def __init__(
         self,
         surroundings: Surroundings,
-        save: Callable[[bytes | memoryview], bytes],
+        save: Callable[[Sequence[Content]], Sequence[bytes]],
         save_tree: Callable[[bytes, bytes], None],
     ) -> None:
         self._around = surroundings
@@ -170,6 +200,8 @@ class PortionReader:
     def _read_names(self, portion: Portion, folder: int, read: PortionRead, budget: int) -> int:
         old = self._old_nodes(portion.old_tree, read)
         takes, trusts, nodes, spent = self._around.admission.takes, self._around.trusts_parent, read.nodes, 0
+        unsaved: list[_Unsaved] = []
+        waiting = 0
         for number, name in enumerate(portion.names):
             try:
                 status = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -193,21 +225,39 @@ class PortionReader:
             if spent >= budget:
                 read.rest = portion.names[number:]
                 break
-            file = self._read_file(name, json_name, folder)
+            file = self._read_file(name, folder)
             spent += file.size
             read.rereads += file.rereads
             if file.problem:
                 read.problems.append(Problem(os.path.join(portion.path, name), file.problem))
-            if file.node is not None:
-                read.bytes += file.size
-                nodes[raw_bytes(name)] = file.node
-                if old_node is None:
-                    read.new += 1
-                elif old_node == file.node:
-                    read.unmodified += 1
-                else:
-                    read.changed += 1
+            if file.status is None:
+                continue
+            read.bytes += file.size
+            raw = raw_bytes(name)
+            nodes[raw] = ""  # keeps its place
+            unsaved.append(_Unsaved(raw, json_name, file, old_node))
+            waiting += len(file.unsaved)
+            if waiting >= _UNSAVED_BYTES:
+                self._save_all(unsaved, read)
+                waiting = 0
+        self._save_all(unsaved, read)
         return spent
+
+    def _save_all(self, unsaved: list[_Unsaved], read: PortionRead) -> None:
+        """Save what waits, and enter the nodes."""
+        contents = [waiting.file.unsaved for waiting in unsaved if waiting.file.unsaved]
+        names = iter(self._save(contents) if contents else ())
+        for raw, json_name, file, old_node in unsaved:
+            assert file.status is not None
+            ids = (next(names),) if file.unsaved else file.ids
+            node = read.nodes[raw] = encode_file(json_name, file.status, file.size, ids, file.xattrs)
+            if old_node is None:
+                read.new += 1
+            elif old_node == node:
+                read.unmodified += 1
+            else:
+                read.changed += 1
+        unsaved.clear()
 
     def _old_nodes(self, tree: bytes | None, read: PortionRead) -> dict[str, str]:
         if tree is None:
@@ -241,7 +291,7 @@ class PortionReader:
                 return None
         return old_node
 
-    def _read_file(self, name: str, json_name: str, folder: int) -> FileRead:
+    def _read_file(self, name: str, folder: int) -> _Reading:
         rereads = 0
         while True:
             try:
@@ -249,35 +299,37 @@ class PortionReader:
                 try:
                     before = os.fstat(descriptor)
                     if not stat.S_ISREG(before.st_mode):
-                        return FileRead(None, 0, "it is no regular file any more", rereads)
-                    ids, size = self._read_content(descriptor, before.st_size)
+                        return _Reading(None, problem="it is no regular file any more", rereads=rereads)
+                    size, ids, unsaved = self._read_content(descriptor, before.st_size)
                     xattrs = read_xattrs(descriptor)
                     after = os.fstat(descriptor)
                 finally:
                     os.close(descriptor)
             except OSError as error:
-                return FileRead(None, 0, describe(error), rereads)
+                return _Reading(None, problem=describe(error), rereads=rereads)
             unchanged = Moment.of(before) == Moment.of(after) and size == after.st_size
             if unchanged or rereads == READ_ATTEMPTS - 1:
-                node = encode_file(json_name, before, size, ids, xattrs)
-                return FileRead(node, size, "" if unchanged else "it changed while it was read", rereads)
+                problem = "" if unchanged else "it changed while it was read"
+                return _Reading(before, size, ids, unsaved, xattrs, problem, rereads)
             rereads += 1
 
-    def _read_content(self, descriptor: int, expected: int) -> tuple[Sequence[bytes], int]:
+    def _read_content(self, descriptor: int, expected: int) -> tuple[int, Sequence[bytes], bytes]:
+        """Give the size, and the ids of what was saved or, of a small file, the content."""
         if expected < MIN_BYTES:
             content = os.read(descriptor, max(expected, 4096) + 1)
             # a file that grew behind these bytes is told by its second stat; some, as in /proc, claim to be empty
-            if len(content) == expected and expected:
-                return (self._save(content),), expected
+            if len(content) == expected:
+                return expected, (), content
             if not content:
-                return (), 0
+                return 0, (), b""
             os.lseek(descriptor, 0, os.SEEK_SET)
-        size, ids = 0, []
+        ids: list[bytes] = []
+        size = 0
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             for chunk in self._chunker.chunks(file.readinto):
-                ids.append(self._save(chunk))
+                ids += self._save([chunk])
                 size += len(chunk)
-        return ids, size
+        return size, ids, b""
 
 
 def open_to_read(path: str, folder: int | None = None) -> int:

@@ -7,7 +7,7 @@ decides.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from backup.crew import Crew
 from backup.crypto import MasterKey
 from backup.errors import CorruptData, FileMissing, StorageError
-from backup.pack import BlobCodec, parse_header, split_pack
+from backup.pack import BlobCodec, BlobEntry, batches, parse_header, split_pack
 from backup.storage.base import FileKind, Storage
 
 _ATTEMPTS: Final = 2
@@ -136,11 +136,18 @@ class _Prover:
         except CorruptData as error:
             yield "pack-header", name, str(error)
             blobs = memoryview(content)
-        for entry in parse_header(task.header):
-            try:
-                sealed = blobs[entry.offset : entry.offset + entry.length]
-                self._codec.prove(sealed, entry.id, entry.uncompressed_length)
-            except CorruptData as error:
-                message = f"{error}, in pack {task.pack} at byte {entry.offset}"
-                yield "blob-damaged", f"blob {entry.id.hex()}", message
+        for batch in batches(parse_header(task.header)):
+            yield from self._damaged_blobs(blobs, batch, task.pack)
 
+    def _damaged_blobs(
+        self, blobs: memoryview, batch: Sequence[BlobEntry], pack: str
+    ) -> Iterator[tuple[str, str, str]]:
+        try:
+            self._codec.prove_all([blobs[entry.offset : entry.offset + entry.length] for entry in batch], batch)
+        except CorruptData as error:
+            if len(batch) > 1:  # every one that is damaged is to be told
+                for entry in batch:
+                    yield from self._damaged_blobs(blobs, [entry], pack)
+                return
+            message = f"{error}, in pack {pack} at byte {batch[0].offset}"
+            yield "blob-damaged", f"blob {batch[0].id.hex()}", message

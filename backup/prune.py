@@ -18,7 +18,7 @@ from typing import Final
 
 from backup.errors import BackupError, CorruptData, FileMissing, UnsupportedRepository
 from backup.index import FLUSH_BLOBS, Index, PackListing
-from backup.pack import TARGET_BYTES, BlobEntry, BlobKind
+from backup.pack import TARGET_BYTES, BlobEntry, BlobKind, batches
 from backup.reachable import mark_reachable
 from backup.reader import PackRead
 from backup.repository import Repository
@@ -212,11 +212,13 @@ def execute_prune(repository: Repository, plan: PrunePlan) -> PruneReport:
 
 def _move(repository: Repository, move: PackRead) -> None:
     content = memoryview(repository.storage.get(FileKind.DATA, move.pack))
-    for entry in move.entries:
-        try:
-            repository.save_sealed(entry, content[entry.offset : entry.offset + entry.length])
-        except CorruptData as error:
-            raise CorruptData(f"could not rewrite pack {move.pack[:8]}: {error}", name=move.pack) from error
+    for kind in BlobKind:  # packs of old programs may hold both
+        for batch in batches([entry for entry in move.entries if entry.kind is kind]):
+            sealed = [content[entry.offset : entry.offset + entry.length] for entry in batch]
+            try:
+                repository.save_sealed(kind, batch, sealed)
+            except CorruptData as error:
+                raise CorruptData(f"could not rewrite pack {move.pack[:8]}: {error}", name=move.pack) from error
 
 
 def _replace_index_files(repository: Repository, names: Iterable[str], gone: set[str]) -> None:

@@ -370,12 +370,12 @@ class Repository:
             self._flush_index(when_due=True)
         return name, added
 
-    def save_sealed(self, entry: BlobEntry, sealed: Buffer) -> None:
-        """Add a blob as it lies in another pack of this repository, after proving it. For prune, which moves blobs."""
+    def save_sealed(self, kind: BlobKind, entries: Sequence[BlobEntry], sealed: Sequence[Buffer]) -> None:
+        """Add blobs as they lie in another pack of this repository, after proving them. For prune, which moves them."""
         self._require_index()
-        builder = self._builder(entry.kind)
-        builder.add_sealed(entry.id, sealed, entry.uncompressed_length)
-        self._building.add((entry.kind, entry.id))
+        builder = self._builder(kind)
+        builder.add_sealed(entries, sealed)
+        self._building.update((kind, entry.id) for entry in entries)
         if builder.full:
             self._store(builder)
             self._flush_index(when_due=True)

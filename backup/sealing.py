@@ -7,6 +7,7 @@ encoded nodes, the ids of trees that were complete, and the records of the packs
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 from backup.claims import Claims
 from backup.crypto import MasterKey
 from backup.pack import BlobKind, FinishedPack, PackBuilder, PackRecord, blob_id
-from backup.portions import Moment, Portion, PortionReader, Surroundings, open_to_read
+from backup.portions import Content, Moment, Portion, PortionReader, Surroundings, open_to_read
 from backup.sources.files import describe
 from backup.storage.base import FileKind, Storage
 
@@ -118,7 +119,7 @@ class SealingBench:
             case ReadExtent():
                 return self._read_extent(job)
             case SavePieces():
-                return tuple(self._save(piece) for piece in job.pieces)
+                return tuple(self._save([piece])[0] for piece in job.pieces)
             case SaveTrees():
                 for name, content in job.trees:
                     self._save_tree(name, content)
@@ -146,21 +147,24 @@ class SealingBench:
 
     # ---- blobs and packs
 
-    def _save(self, content: bytes | memoryview) -> bytes:
-        if self._new_in_a_row >= _EXPECT_NEW_AFTER:
-            return self._save_unnamed(content)
+    def _save(self, contents: Sequence[Content]) -> list[bytes]:
+        if self._new_in_a_row < _EXPECT_NEW_AFTER:
+            return [self._save_one(content) for content in contents]
+        # seal first and ask later: where all is new, as in a first backup, that saves one of two hashes
+        saved = self._builders[BlobKind.DATA].add_unnamed(contents, self._is_new)
+        for content, (_, stored) in zip(contents, saved, strict=True):
+            if stored:
+                self._tally.data_blobs += 1
+                self._tally.bytes_added += len(content)
+                self._tally.bytes_stored += stored
+        self._put_full(BlobKind.DATA)
+        return [name for name, _ in saved]
+
+    def _save_one(self, content: Content) -> bytes:
         name = blob_id(content)
         if self._is_new(name):
             self._add(BlobKind.DATA, name, content)
             self._tally.data_blobs += 1
-        return name
-
-    def _save_unnamed(self, content: bytes | memoryview) -> bytes:
-        """Seal first and ask later: where all is new, as in a first backup, that saves one of two hashes."""
-        name, added = self._builders[BlobKind.DATA].add_unnamed(content, self._is_new)
-        if added:
-            self._tally.data_blobs += 1
-            self._added(BlobKind.DATA, added, content)
         return name
 
     def _is_new(self, name: bytes) -> bool:
@@ -174,13 +178,13 @@ class SealingBench:
             self._add(BlobKind.TREE, name, content)
             self._tally.tree_blobs += 1
 
-    def _add(self, kind: BlobKind, name: bytes, content: bytes | memoryview) -> None:
-        self._added(kind, self._builders[kind].add(name, content), content)
-
-    def _added(self, kind: BlobKind, stored: int, content: bytes | memoryview) -> None:
-        builder = self._builders[kind]
-        self._tally.bytes_stored += stored
+    def _add(self, kind: BlobKind, name: bytes, content: Content) -> None:
+        self._tally.bytes_stored += self._builders[kind].add(name, content)
         self._tally.bytes_added += len(content)
+        self._put_full(kind)
+
+    def _put_full(self, kind: BlobKind) -> None:
+        builder = self._builders[kind]
         if builder.full:
             self._put(builder.finish())
 
@@ -206,7 +210,7 @@ class SealingBench:
                     content = os.pread(descriptor, length, offset)
                     if len(content) != length:
                         return ExtentRead((), "it changed while it was read")
-                    ids.append(self._save(content))
+                    ids += self._save([content])
                     offset += length
                 same = Moment.of(os.fstat(descriptor)) == job.moment
             finally:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import astuple
 
@@ -82,8 +83,8 @@ def test_a_blob_that_is_not_the_one_named_is_refused() -> None:
 def test_a_flipped_bit_in_the_memory_is_found_before_the_pack_is_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
     seal = Sealer.seal_into
 
-    def seal_badly(self: Sealer, plaintext: bytes, room: memoryview) -> int:
-        return seal(self, bytes([plaintext[0] ^ 1]) + plaintext[1:], room)
+    def seal_badly(self: Sealer, plaintexts: Sequence[bytes], room: memoryview) -> None:
+        seal(self, [bytes([text[0] ^ 1]) + text[1:] for text in plaintexts], room)
 
     builder = PackBuilder(KEY, BlobKind.DATA)
     builder.add(blob_id(NOISE), NOISE)
@@ -99,12 +100,12 @@ def test_sealed_blobs_move_between_packs_only_when_they_are_sound() -> None:
     (entry,) = pack.record.entries()
     sealed = content(pack)[: entry.length]
     builder = PackBuilder(KEY, BlobKind.DATA)
-    builder.add_sealed(entry.id, sealed, entry.uncompressed_length)
+    builder.add_sealed([entry], [sealed])
     assert builder.finish().record.entries() == [entry]
     with pytest.raises(CorruptData):
-        builder.add_sealed(entry.id, sealed[:-1] + b"x", entry.uncompressed_length)
+        builder.add_sealed([entry], [sealed[:-1] + b"x"])
     with pytest.raises(CorruptData):
-        builder.add_sealed(entry.id, sealed, entry.uncompressed_length + 1)
+        builder.add_sealed([entry._replace(uncompressed_length=entry.uncompressed_length + 1)], [sealed])
 
 
 def test_an_empty_pack_cannot_be_finished() -> None:
@@ -156,8 +157,13 @@ def test_what_a_worker_sends_home_is_small() -> None:
 def test_a_blob_may_be_named_by_what_came_back_of_it() -> None:
     builder = PackBuilder(KEY, BlobKind.DATA)
     asked: list[bytes] = []
-    assert builder.add_unnamed(TEXT, lambda name: not asked.append(name)) == (blob_id(TEXT), builder.size)
-    assert builder.add_unnamed(memoryview(NOISE), lambda _: False) == (blob_id(NOISE), 0)
+
+    def is_wanted(name: bytes) -> bool:
+        asked.append(name)
+        return True
+
+    assert builder.add_unnamed([TEXT], is_wanted) == [(blob_id(TEXT), builder.size)]
+    assert builder.add_unnamed([memoryview(NOISE)], lambda _: False) == [(blob_id(NOISE), 0)]
     assert asked == [blob_id(TEXT)]
     (entry,) = builder.finish().record.entries()
     assert (entry.id, entry.uncompressed_length) == (blob_id(TEXT), len(TEXT))
@@ -167,11 +173,37 @@ def test_a_blob_may_be_named_by_what_came_back_of_it() -> None:
 def test_a_flipped_bit_is_found_in_what_has_no_name_yet(monkeypatch: pytest.MonkeyPatch, blob: bytes) -> None:
     seal = Sealer.seal_into
 
-    def seal_badly(self: Sealer, plaintext: bytes, room: memoryview) -> int:
-        return seal(self, plaintext[:-1] + bytes([plaintext[-1] ^ 1]), room)
+    def seal_badly(self: Sealer, plaintexts: Sequence[bytes], room: memoryview) -> None:
+        seal(self, [text[:-1] + bytes([text[-1] ^ 1]) for text in plaintexts], room)
 
     builder = PackBuilder(KEY, BlobKind.DATA)
     monkeypatch.setattr(Sealer, "seal_into", seal_badly)
     with pytest.raises(CorruptData, match="could not seal"):
-        builder.add_unnamed(blob, lambda _: True)
+        builder.add_unnamed([b"sound", blob], lambda _: True)
     assert builder.count == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([TEXT, NOISE, b"", b"short"]), st.booleans()), max_size=12))
+def test_of_blobs_that_come_together_only_those_wanted_are_in_the_pack(blobs: list[tuple[bytes, bool]]) -> None:
+    builder, wanted = PackBuilder(KEY, BlobKind.DATA), iter([is_wanted for _, is_wanted in blobs])
+    builder.add(blob_id(b"first"), b"first")
+    added = builder.add_unnamed([blob for blob, _ in blobs], lambda _: next(wanted))
+    assert [(name, bool(length)) for name, length in added] == [(blob_id(blob), yes) for blob, yes in blobs]
+    pack = builder.finish()
+    assert hashlib.sha256(content(pack)).hexdigest() == pack.id
+    area, _ = split_pack(content(pack))
+    entries = pack.record.entries()
+    found = CODEC.decode_all([area[entry.offset : entry.offset + entry.length] for entry in entries], entries)
+    assert found == [b"first", *(blob for blob, yes in blobs if yes)]
+
+
+def test_of_blobs_opened_together_the_damaged_one_is_named() -> None:
+    pack = build(TEXT, NOISE, b"other")
+    entries = pack.record.entries()
+    sealed = [content(pack)[entry.offset : entry.offset + entry.length] for entry in entries]
+    sealed[1] = sealed[1][:-1] + bytes([sealed[1][-1] ^ 1])
+    with pytest.raises(CorruptData, match="authentication code") as caught:
+        CODEC.decode_all(sealed, entries)
+    assert caught.value.name == blob_id(NOISE).hex()
+    with pytest.raises(CorruptData, match="does not match the name"):
+        CODEC.prove_all(sealed[:1], [entries[0]._replace(id=blob_id(b"another"))])
