@@ -64,10 +64,9 @@ class BlobReader:
 
         Small blobs are opened by the hundred: of those around a damaged one, none may be given.
         """
-        for group in _ranges(wanted.entries):
-            start = group[0].offset
-            length = group[-1].offset + group[-1].length - start
-            content = memoryview(self._storage.get(FileKind.DATA, wanted.pack, start, length))
+        for group in announced(self._storage, _ranges(wanted.entries), lambda group: [_read(wanted.pack, group)]):
+            read = _read(wanted.pack, group)
+            start, content = read.offset, memoryview(self._storage.get(*read))
             for batch in batches(group):
                 sealed = [content[entry.offset - start :][: entry.length] for entry in batch]
                 yield from zip([entry.id for entry in batch], self._decode(sealed, batch, wanted.pack), strict=True)
@@ -82,6 +81,16 @@ class BlobReader:
             return self._codec.decode_all(sealed, entries)
         except CorruptData as error:
             raise CorruptData(f"{error}, in pack {pack[:8]}", name=error.name) from error
+
+
+def reads(wanted: PackRead) -> Iterator[Read]:
+    """Name what reading these blobs will ask the storage for."""
+    return (_read(wanted.pack, group) for group in _ranges(wanted.entries))
+
+
+def _read(pack: str, group: Sequence[BlobEntry]) -> Read:
+    start = group[0].offset
+    return Read(FileKind.DATA, pack, start, group[-1].offset + group[-1].length - start)
 
 
 def _ranges(entries: Sequence[BlobEntry]) -> Iterator[list[BlobEntry]]:
