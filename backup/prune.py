@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from backup.errors import BackupError, CorruptData, FileMissing, UnsupportedRepository
+from backup.errors import BackupError, CorruptData, UnsupportedRepository
 from backup.index import FLUSH_BLOBS, Index, PackListing
 from backup.pack import TARGET_BYTES, BlobEntry, BlobKind, batches
 from backup.reachable import mark_reachable
 from backup.reader import PackRead
 from backup.repository import Repository
-from backup.storage.base import FileKind, StoredFile
+from backup.storage.base import FileKind, StoredFile, delete_all
+from backup.storage.reading_ahead import Read, announced
 
 MAX_UNUSED: Final = 0.05
 """Share of the needed bytes that may stay as waste, as in restic: beyond it, rewriting costs more than it gives."""
@@ -30,6 +31,8 @@ _SMALL_PACK_BYTES: Final = TARGET_BYTES // 8
 _SMALL_INDEX_BYTES: Final = 512 * 1024
 _FEW: Final = 10
 """Fewer small files than this are left alone."""
+_DELETED_AT_ONCE: Final = 1000
+"""Files deleted between two looks at the lock."""
 
 log = logging.getLogger(__name__)
 
@@ -197,7 +200,7 @@ def execute_prune(repository: Repository, plan: PrunePlan) -> PruneReport:
     if _names(repository) != plan.seen:
         raise BackupError("refused to prune: snapshots or indexes changed since the plan was made", hint="plan again")
     _delete(repository, FileKind.DATA, (file.name for file in plan.orphans))
-    for move in plan.moves:
+    for move in announced(repository.storage, plan.moves, lambda move: [Read(FileKind.DATA, move.pack)]):
         _move(repository, move)
     repository.flush()
     gone = {use.pack for use in (*plan.deleted, *plan.rewritten)}
@@ -242,9 +245,8 @@ def _replace_index_files(repository: Repository, names: Iterable[str], gone: set
 
 
 def _delete(repository: Repository, kind: FileKind, names: Iterable[str]) -> None:
-    for name in names:
+    rest = list(names)
+    while rest:
         repository.require_lock(exclusive=True)
-        try:
-            repository.storage.delete(kind, name)
-        except FileMissing:
-            log.info("file was gone", extra={"kind": kind, "file": name[:8]})
+        delete_all(repository.storage, kind, rest[:_DELETED_AT_ONCE])
+        del rest[:_DELETED_AT_ONCE]

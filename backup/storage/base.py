@@ -16,10 +16,13 @@ What every storage guarantees:
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
+
+from backup.errors import FileMissing
 
 Buffer = bytes | bytearray | memoryview
 
@@ -122,6 +125,25 @@ class Retaining(Protocol):
         Raises FileMissing or StorageError.
         """
         ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A storage that can remove many files with few requests."""
+
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """Remove those that are there; durable on return. Raises StorageError, when some of them may be gone."""
+        ...
+
+
+def delete_all(storage: Storage, kind: FileKind, names: Sequence[str]) -> None:
+    """Remove those of these files that are there, in as few requests as the storage can. Raises StorageError."""
+    if isinstance(storage, Sweeping):
+        storage.delete_all(kind, names)
+        return
+    for name in names:
+        with suppress(FileMissing):
+            storage.delete(kind, name)
 
 
 def is_file_name(kind: FileKind, name: str) -> bool:

@@ -14,7 +14,17 @@ from multiprocessing import get_context
 from typing import Final, Protocol, TypeVar, runtime_checkable
 
 from backup.errors import CutOff, FileMissing, StorageError
-from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile, as_buffers
+from backup.storage.base import (
+    Buffer,
+    FileKind,
+    Paged,
+    Retaining,
+    Storage,
+    StorageProperties,
+    StoredFile,
+    Sweeping,
+    as_buffers,
+)
 
 OPERATIONS: Final = ("put", "get", "list", "stat", "delete", "retain")
 FIGURES: Final = ("requests", "request_errors", "request_retries", "request_bytes")
@@ -64,8 +74,8 @@ class Metered(Protocol):
         ...
 
 
-class Remote(Storage, Paged, Retaining, Protocol):
-    """What can be counted: a storage that lists by pages and can retain."""
+class Remote(Storage, Paged, Sweeping, Retaining, Protocol):
+    """What can be counted: a storage that lists by pages, removes many at once and can retain."""
 
 
 class Counting:
@@ -115,6 +125,10 @@ class Counting:
     def delete(self, kind: FileKind, name: str) -> None:
         """See Storage."""
         self._count("delete", lambda: self._storage.delete(kind, name))
+
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """See Sweeping; counts once."""
+        self._count("delete", lambda: self._storage.delete_all(kind, names))
 
     def retain(self, kind: FileKind, name: str, until: datetime) -> None:
         """See Retaining."""

@@ -10,7 +10,7 @@ holds a bounded number of answers, and threads of its own in each process.
 
 import os
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,7 +19,7 @@ from threading import Lock
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from backup.errors import StorageError
-from backup.storage.base import Buffer, FileKind, Retaining, Storage, StorageProperties, StoredFile
+from backup.storage.base import Buffer, FileKind, Retaining, Storage, StorageProperties, StoredFile, delete_all
 from backup.storage.counting import Meter, Metered
 
 T = TypeVar("T")
@@ -168,9 +168,17 @@ class ReadingAhead:
     def delete(self, kind: FileKind, name: str) -> None:
         """See Storage."""
         self._storage.delete(kind, name)
+        self._drop({name})
+
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """See Sweeping."""
+        delete_all(self._storage, kind, names)
+        self._drop(set(names))
+
+    def _drop(self, names: Set[str]) -> None:
         held = self._held()
         with held.lock:
-            for key in [key for key in held.windows if key[0] == name]:
+            for key in [key for key in held.windows if key[0] in names]:
                 del held.windows[key]
 
     def retain(self, kind: FileKind, name: str, until: datetime) -> None:

@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
 from backup.errors import CutOff, FileMissing, StorageError
-from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile
+from backup.storage.base import Buffer, FileKind, Paged, Retaining, Storage, StorageProperties, StoredFile, delete_all
 from backup.storage.counting import Meter, Metered
 from backup.storage.halting import Halt
 
@@ -138,6 +138,10 @@ class Retrying:
                 raise
 
         self._attempt("delete", f"{kind} {name[:8]}", act)
+
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """See Sweeping; what is gone already is no matter."""
+        self._attempt("delete", f"{len(names)} {kind} files", lambda: delete_all(self._storage, kind, names))
 
     def retain(self, kind: FileKind, name: str, until: datetime) -> None:
         """See Retaining. Raises StorageError (permanent) for a storage that cannot."""

@@ -17,6 +17,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -35,7 +36,7 @@ from backup.storage.base import (
     is_file_name,
 )
 from backup.storage.limited import AT_ONCE, Pace, PacedBody, read_paced
-from backup.storage.s3_errors import failure, told
+from backup.storage.s3_errors import failure, refusal, told
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,6 +47,9 @@ MULTIPART_ABOVE: Final = 200 << 20
 """Bytes; below this a file is one request, as with restic."""
 PART_BYTES: Final = 64 << 20
 _SMALL_BYTES: Final = 256 << 10
+_DELETED_AT_ONCE: Final = 1000
+"""The most that the S3 API knows."""
+_REQUESTS_AT_ONCE: Final = 8
 _FOLDER: Final = {
     FileKind.KEY: "keys/",
     FileKind.DATA: "data/",
@@ -297,7 +301,30 @@ class S3Storage:
     def delete(self, kind: FileKind, name: str) -> None:
         """Remove an object; S3 itself would not say that there was none. Older versions stay where the bucket keeps."""
         self.stat(kind, name)
-        key = self._key(kind, name)
+        self._delete_object(self._key(kind, name))
+
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """See Sweeping. A server that cannot remove many at once is asked for each, several at a time."""
+        for start in range(0, len(names), _DELETED_AT_ONCE):
+            keys = [self._key(kind, name) for name in names[start : start + _DELETED_AT_ONCE]]
+            try:
+                self._delete_objects(keys)
+            except StorageError as error:
+                if not error.permanent:
+                    raise
+                self._delete_object(keys[0])  # alone, since it is told what is told to all
+                with ThreadPoolExecutor(_REQUESTS_AT_ONCE, thread_name_prefix="delete") as pool:
+                    list(pool.map(self._delete_object, keys[1:]))
+
+    def _delete_objects(self, keys: Sequence[str]) -> None:
+        wanted: Any = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        with told("delete", self._shown(f"{keys[0]} and {len(keys) - 1} others")):
+            answer = self._client.delete_objects(Bucket=self._place.bucket, Delete=wanted)
+        for refused in answer.get("Errors", ()):
+            if error := refusal("delete", self._shown(refused.get("Key", "")), refused):
+                raise error
+
+    def _delete_object(self, key: str) -> None:
         with told("delete", self._shown(key)):
             self._client.delete_object(Bucket=self._place.bucket, Key=key)
 

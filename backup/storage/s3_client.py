@@ -7,7 +7,9 @@ are wanted, and once, also for the processes that are forked later.
 It refuses to try again, to expect leave before it sends, and to judge: errors come as botocore raises them.
 """
 
+import base64
 import gzip
+import hashlib
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
@@ -58,6 +60,7 @@ def client_of(process: int, endpoint: str | None, options: "S3Options") -> "S3Cl
         config=config,
     )
     client.meta.events.register("before-send.s3", _start_body)
+    client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
     # "Expect: 100-continue" costs a round trip a pack, and a second with servers that do not know it
     client.meta.events.unregister("before-call.s3", handlers.add_expect_header)
     made: S3Client = client
@@ -93,6 +96,13 @@ class _QuickFiles(JSONFileLoader):
                 continue
             return orjson.loads(expand(content))
         return None
+
+
+def _add_md5(params: dict[str, Any], **_: Any) -> None:
+    """Send the checksum that every server knows; botocore's own choice, a CRC, is refused by older ones."""
+    digest = hashlib.md5(params["body"], usedforsecurity=False).digest()
+    params["headers"]["Content-MD5"] = base64.b64encode(digest).decode()
+    params["context"].pop("checksum", None)
 
 
 def _start_body(request: Any, **_: Any) -> None:

@@ -90,6 +90,12 @@ def failure(doing: str, place: str, error: Exception) -> StorageError:
     raise error
 
 
+def refusal(doing: str, place: str, told: Mapping[str, Any]) -> StorageError | None:
+    """Turn what an answer about many objects says of one into ours; None when it only was not there."""
+    error = _answered(f"could not {doing} {place}", {"Error": told})
+    return None if isinstance(error, FileMissing) else error
+
+
 def _answered(message: str, response: Mapping[str, Any]) -> StorageError:
     told = response.get("Error", {})
     code = str(told.get("Code", ""))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.errors import FileMissing, StorageError
-from backup.storage.base import CONFIG_NAME, FileKind, Storage, StoredFile
+from backup.storage.base import CONFIG_NAME, FileKind, Storage, StoredFile, delete_all
 from backup.storage.limited import Bandwidth, Limit, Limited
 from backup.storage.local import LocalStorage
 from backup.storage.reading_ahead import ReadingAhead
@@ -67,6 +67,16 @@ def test_a_deleted_file_is_gone(storage: Storage, kind: FileKind) -> None:
     assert list(storage.list(kind)) == []
     with pytest.raises(FileMissing):
         storage.get(kind, NAME)
+
+
+@ALL_KINDS
+def test_many_files_are_deleted_together_and_those_that_are_missing_do_not_matter(
+    storage: Storage, kind: FileKind
+) -> None:
+    for number in range(5):
+        storage.put(kind, f"{number:064x}", b"content")
+    delete_all(storage, kind, [f"{number:064x}" for number in (3, 7, 1, 0, 9)])
+    assert {file.name for file in storage.list(kind)} == {f"{number:064x}" for number in (2, 4)}
 
 
 def test_kinds_do_not_see_each_other(storage: Storage) -> None:

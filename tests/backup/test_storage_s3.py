@@ -310,6 +310,23 @@ def test_a_forked_worker_makes_a_client_of_its_own(rclone: S3Server) -> None:
     assert pickle.loads(pickle.dumps(storage)).get(FileKind.DATA, NAME) == b"parent"
 
 
+def test_many_are_deleted_with_one_request_or_one_by_one_where_the_server_knows_no_better(rclone: S3Server) -> None:
+    names = [f"{number:064x}" for number in range(20)]
+    with FaultyProxy(rclone.address, seed=1, share=0.0) as proxy:
+        storage = S3Storage(S3Place(f"http://{proxy.address}", BUCKET, secrets.token_hex(8)), with_keys())
+        for denied, requests in (((), 1), (("POST",), len(names))):
+            for name in names:
+                storage.put(FileKind.DATA, name, b"pack")
+            proxy.deny(*denied)
+            before = proxy.done["passed"]
+            storage.delete_all(FileKind.DATA, names)
+            assert proxy.done["passed"] - before == requests
+            assert list(storage.list(FileKind.DATA)) == []
+        proxy.deny("POST", "DELETE")
+        with refused():
+            storage.delete_all(FileKind.DATA, names)
+
+
 # ---- how they are kept
 
 
