@@ -10,8 +10,7 @@ The cut points are part of every repository's future: changing anything here cos
 
 import hashlib
 from collections.abc import Callable, Iterator
-
-from fastcdc import fastcdc
+from typing import Any
 
 MIN_BYTES = 1 << 20
 MAX_BYTES = 8 << 20
@@ -52,7 +51,7 @@ class Chunker:
             view = read(first + start, end - start).translate(self._permutation)
             if len(view) < _WARM_UP_BYTES:  # the file has shrunk
                 break
-            cut = next(fastcdc(view, min_size=64, avg_size=_AVERAGE_BYTES, max_size=MAX_BYTES)).length
+            cut = next(_fastcdc(view, min_size=64, avg_size=_AVERAGE_BYTES, max_size=MAX_BYTES)).length
             if cut < len(view):
                 return max(start + int(cut), MIN_BYTES)
             start = end - _WARM_UP_BYTES
@@ -82,6 +81,12 @@ class Chunker:
             length = self._first_cut(look, start, min(filled - start, MAX_BYTES))
             yield buffer[start : start + length]
             start += length
+
+
+def _fastcdc(view: bytes, **sizes: int) -> Any:
+    from fastcdc import fastcdc  # brings a command line, which a run without big files should not wait for
+
+    return fastcdc(view, **sizes)
 
 
 def _permutation(polynomial: int) -> bytes:

@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pathspec import GitIgnoreSpec
-
 from backup.errors import SourceError
 from backup.sources.base import Enter, Files, Leaf, Leave, Problem, Step, Xattrs
 from config.sources import FilesSource as FilesSettings
@@ -243,6 +241,10 @@ class Excludes:
     def __init__(self, patterns: Sequence[str], top: str) -> None:
         self._start = len(top.rstrip("/")) + 1
         self._rules: list[tuple[re.Pattern[str], bool, bool]] = []
+        if not patterns:
+            return
+        from pathspec import GitIgnoreSpec
+
         for line in patterns:
             absolute = line.removeprefix("!").startswith("/")
             for pattern in GitIgnoreSpec.from_lines([line]).patterns:

@@ -1,18 +1,17 @@
-"""The one table from the settings of a source to the source that does it."""
+"""The one table from the settings of a source to the source that does it, imported when a job has such a source."""
 
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backup.errors import SourceError
 from backup.extras import needed_for
 from backup.sources.base import Source
-from backup.sources.command import CommandSource
-from backup.sources.files import FilesSource
-from backup.sources.group import GroupSource, Member, Order
-from backup.sources.redis import RedisSource
-from backup.sources.sqlite import SqliteSource
 from config import databases, postgres, sources
+
+if TYPE_CHECKING:
+    from backup.sources.group import Order
 
 
 def open_source(
@@ -25,8 +24,12 @@ def open_source(
     """
     match source:
         case sources.FilesSource():
+            from backup.sources.files import FilesSource
+
             return FilesSource.from_settings(source)
         case sources.CommandSource():
+            from backup.sources.command import CommandSource
+
             return CommandSource.from_settings(source, name, clock)
         case postgres.PostgresSource():
             with needed_for("PostgreSQL", SourceError):
@@ -37,19 +40,31 @@ def open_source(
                 from backup.sources.mariadb import MariaDbSource
             return MariaDbSource(name, clock, source, workspace)
         case databases.SqliteSource():
+            from backup.sources.sqlite import SqliteSource
+
             return SqliteSource.from_settings(source, name, clock, workspace)
         case databases.RedisSource():
+            from backup.sources.redis import RedisSource
+
             return RedisSource.from_settings(source, name, clock)
         case sources.GroupSource():
-            members = tuple(
-                Member(key, open_source(member, name=key, clock=clock, workspace=workspace / key), _order(member))
-                for key, member in source.members.items()
-            )
-            return GroupSource(name, members, clock, source.max_skew)
+            return _group(source, name, clock, workspace)
 
 
-def _order(member: sources.MemberSettings) -> Order:
+def _group(group: sources.GroupSource, name: str, clock: Callable[[], datetime], workspace: Path) -> Source:
+    from backup.sources.group import GroupSource, Member
+
+    members = tuple(
+        Member(key, open_source(member, name=key, clock=clock, workspace=workspace / key), _order(member))
+        for key, member in group.members.items()
+    )
+    return GroupSource(name, members, clock, group.max_skew)
+
+
+def _order(member: sources.MemberSettings) -> "Order":
     """Say when the turn of a group's member comes."""
+    from backup.sources.group import Order
+
     match member:
         case sources.FilesSource():
             return Order.WALKED
