@@ -95,7 +95,7 @@ class BaseBackup:
     # ---- the protocol
 
     def _begin_since(self, manifest: bytes, *, fast: bool) -> None:
-        what = "ask for what changed"
+        what = "begin an incremental base backup"
         try:
             self._connection.send_query(b"UPLOAD_MANIFEST")
             self._expect(pq.ExecStatus.COPY_IN, what)
@@ -105,20 +105,20 @@ class BaseBackup:
             while (result := self._connection.get_result()) is not None:
                 if result.status != pq.ExecStatus.COMMAND_OK:
                     raise self._failure(what, result)
-            self._begin(fast=fast, more=", INCREMENTAL true")
+            self._begin(fast=fast, what=what, more=", INCREMENTAL true")
         except SourceError as error:
             raise NoIncrementError(str(error), hint=error.hint) from None
 
-    def _begin(self, *, fast: bool, more: str = "") -> None:
+    def _begin(self, *, fast: bool, what: str = "begin a base backup", more: str = "") -> None:
         if self.version >= 150000:
             options = f"LABEL 'keepwatch', CHECKPOINT '{'fast' if fast else 'spread'}', WAL true, WAIT false"
             command = f"BASE_BACKUP ({options}, TABLESPACE_MAP true, MANIFEST 'yes'{more})"
         else:
             command = f"BASE_BACKUP LABEL 'keepwatch' {'FAST ' if fast else ''}WAL NOWAIT TABLESPACE_MAP MANIFEST 'yes'"
         self._connection.send_query(command.encode())
-        self.start_position, timeline = self._row("begin a base backup")[:2]
+        self.start_position, timeline = self._row(what)[:2]
         self.timeline = int(timeline)
-        result = self._expect(pq.ExecStatus.TUPLES_OK, "begin a base backup")
+        result = self._expect(pq.ExecStatus.TUPLES_OK, what)
         for row in range(result.ntuples):
             oid, place = result.get_value(row, 0), result.get_value(row, 1)
             if oid:
