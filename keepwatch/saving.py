@@ -81,6 +81,8 @@ def _read_source(work: Work) -> Ending:
     skew = report.manifest.get("skew_seconds")
     if isinstance(skew, float | int):
         message += f"; members of the group lie {format_duration(skew)} apart"
+    if base_backup := report.manifest.get("base_backup"):
+        message += f"; base backup: {base_backup}"
     if report.partial:
         first = report.unreadable[0]
         message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"

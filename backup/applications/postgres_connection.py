@@ -69,11 +69,12 @@ class Server:
 
     @contextmanager
     def connect(
-        self, database: str = "", *, autocommit: bool = True
+        self, database: str = "", *, autocommit: bool = True, timeout_seconds: int = CONNECT_SECONDS
     ) -> Iterator["psycopg.Connection[tuple[object, ...]]"]:
         """Connect for questions. Raises SourceError when the server refuses."""
+        string = self.string(database, connect_timeout=str(timeout_seconds))
         try:
-            connection = psycopg.connect(self.string(database), autocommit=autocommit)
+            connection = psycopg.connect(string, autocommit=autocommit)
         except psycopg.Error as error:
             raise SourceError(
                 f"could not connect to PostgreSQL{f', database {database}' if database else ''}: {words_of(error)}",

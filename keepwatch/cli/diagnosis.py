@@ -26,6 +26,7 @@ from keepwatch.diagnose.network import network
 from keepwatch.diagnose.permissions import permissions
 from keepwatch.diagnose.records import database, records
 from keepwatch.diagnose.scrubbing import Scrubber, secrets_of
+from keepwatch.diagnose.servers import servers
 from keepwatch.diagnose.versions import versions
 from keepwatch.errors import StateError
 from keepwatch.state import StateDirectory
@@ -54,7 +55,7 @@ def diagnose(
     view = _view(setup) if settings and state and _are_whole(state) else None
     questions = [
         Question("network", _asked(lambda: network(settings)) if settings else refused),
-        Question("version", _asked(versions)),
+        Question("version", _asked(versions) + (_asked(lambda: servers(settings)) if settings else ())),
         Question(
             "permissions",
             _asked(lambda: permissions(settings, state, setup.path)) if settings and state else refused + no_state,
