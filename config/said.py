@@ -44,7 +44,7 @@ def listed(texts: Sequence[str]) -> str:
 
 def packed(text: str) -> str | None:
     """Return as JSON what ``text`` was made of, to be kept beside it; None for a plain string."""
-    return json.dumps(_plain(text), ensure_ascii=False) if isinstance(text, Said) else None
+    return json.dumps(_plain(text), ensure_ascii=False, default=str) if isinstance(text, Said) else None
 
 
 def unpacked(text: str, kept: str | None) -> str:

@@ -10,10 +10,11 @@ from datetime import datetime, timedelta
 from backup.past_drills import PastDrill
 from config.checks.forecast import ForecastSettings
 from config.jobs import JobSettings
+from config.said import Said
 from config.units import format_duration, format_size
 from keepwatch.duties import BACKUPS
 from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
-from keepwatch.view import DutyView, JobView, RepositoryView
+from keepwatch.view import DutyView, JobView, PauseView, RepositoryView
 from monitor.alerting import Policy
 from monitor.result import Reading, Result, Status
 
@@ -75,31 +76,36 @@ def results(
     found += [_judge_repository(repository, now) for repository in repositories]
     for part, problem in problems.items():
         status = Status.CRITICAL if problem else Status.OK
-        found.append(Result("keepwatch", part, status, problem or "sound", now, 0.0))
+        found.append(Result("keepwatch", part, status, problem or Said("sound"), now, 0.0))
     return found
 
 
 def _judge_backup(job: JobView, repository: str, now: datetime) -> Result:
     duties = [d for d in job.duties if d.repository == repository and d.kind in ("full", "incremental")]
     if not duties:
-        return Result(_backup(job.name), repository, Status.OK, "not scheduled", now, 0.0)
+        return Result(_backup(job.name), repository, Status.OK, Said("not scheduled"), now, 0.0)
     saved_at = max((d.last_success_at for d in duties if d.last_success_at), default=None)
     age = (now - (saved_at or job.configured_at)).total_seconds()
     limit = min(d.max_age_seconds for d in duties)
     reading = Reading("age", age, "seconds", repository)
     if age > limit:
-        what = f"last good backup {format_duration(age)} ago" if saved_at else "no good backup yet"
-        message = f"{what}, allowed {format_duration(limit)}{_reason(job)}"
+        saved = "last good backup %(age)s ago, allowed %(limit)s"
+        text = saved if saved_at else "no good backup yet, allowed %(limit)s"
+        overdue = Said(text, age=format_duration(age), limit=format_duration(limit))
+        message = _because(overdue, _reason(job))
         return Result(_backup(job.name), repository, Status.CRITICAL, message, now, 0.0, (reading,))
     full = next((d for d in duties if d.kind == "full" and d.last_success_at), None)
     if full and full.last_success_at and (now - full.last_success_at).total_seconds() > full.max_age_seconds:
-        message = f"last full backup {format_duration(now - full.last_success_at)} ago, allowed {_allowed(full)}"
+        message = _late("last full backup %(age)s ago, allowed %(limit)s", now - full.last_success_at, full)
         return Result(_backup(job.name), repository, Status.WARNING, message, now, 0.0, (reading,))
     last = job.last_backup
     if last and last.repository == repository and last.outcome in ("failed", "partial"):
-        message = f"last {last.kind} backup {last.outcome}: {last.message}"
+        message = Said(
+            "last %(kind)s backup %(outcome)s: %(why)s", kind=Said(last.kind), outcome=Said(last.outcome),
+            why=last.message,
+        )  # fmt: skip
         return Result(_backup(job.name), repository, Status.WARNING, message, now, 0.0, (reading,))
-    message = f"saved {format_duration(age)} ago" if saved_at else "first backup to come"
+    message = Said("saved %(age)s ago", age=format_duration(age)) if saved_at else Said("first backup to come")
     return Result(_backup(job.name), repository, Status.OK, message, now, 0.0, (reading,))
 
 
@@ -107,13 +113,14 @@ def _judge_snapshots(job: JobView, repository: str, now: datetime) -> Result:
     """A suspicious snapshot is told until somebody agrees to it, however normal the next one looks."""
     waiting = [suspicion for suspicion in job.suspicions if suspicion.repository == repository]
     if not waiting:
-        return Result(_guard(job.name), repository, Status.OK, "no snapshot out of proportion", now, 0.0)
+        return Result(_guard(job.name), repository, Status.OK, Said("no snapshot out of proportion"), now, 0.0)
     first = waiting[0]
-    more = f", and {len(waiting) - 1} more" if len(waiting) > 1 else ""
-    message = (
-        f"snapshot {first.snapshot[:8]}{more}: {'; '.join(first.reasons)}; nothing is forgotten or pruned until"
-        f" somebody agrees: {agree_command(job.name)}"
-    )
+    which = first.snapshot[:8]
+    message = Said(
+        "snapshot %(snapshot)s: %(why)s; nothing is forgotten or pruned until somebody agrees: %(command)s",
+        snapshot=Said("%(names)s and %(count)s more", names=which, count=len(waiting) - 1) if waiting[1:] else which,
+        why="; ".join(first.reasons), command=agree_command(job.name),
+    )  # fmt: skip
     return Result(_guard(job.name), repository, Status.CRITICAL, message, now, 0.0)
 
 
@@ -124,24 +131,31 @@ def _judge_log(job: JobView, now: datetime) -> Result:
     since = (log.covered_until if log else None) or job.configured_at
     age = max(0.0, (now - since).total_seconds())
     readings = (Reading("age", age, "seconds"), Reading("spooled", log.spooled_bytes if log else 0.0, "bytes"))
-    reason = f"; {log.problem}" if log and log.problem else ""
+    reason = log.problem if log and log.problem else ""
     if log is None or (now - log.updated_at).total_seconds() > _SILENT_SECONDS:
-        reason = "; its receiver says nothing"
+        reason = Said("its receiver says nothing")
     if age > allowed:
-        message = f"archived up to {format_duration(age)} ago, allowed {format_duration(allowed)}{reason}"
-        return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
+        late = {"age": format_duration(age), "limit": format_duration(allowed)}
+        message = Said("archived up to %(age)s ago, allowed %(limit)s", **late)
+        return Result(name, "", Status.CRITICAL, _because(message, reason), now, 0.0, readings)
     if log and has_log_gap(job):
-        message = f"there is a gap: {log.gap}; nothing behind it can be recovered before the next base backup"
+        message = Said(
+            "there is a gap: %(gap)s; nothing behind it can be recovered before the next base backup", gap=log.gap
+        )
         return Result(name, "", Status.CRITICAL, message, now, 0.0, readings)
     if log and log.spooled_files:
-        message = f"{log.spooled_files} files, {format_size(log.spooled_bytes)}, wait in the spool{reason}"
-        return Result(name, "", Status.WARNING, message, now, 0.0, readings)
+        size = format_size(log.spooled_bytes)
+        message = Said("files that wait in the spool: %(count)s, %(size)s", count=log.spooled_files, size=size)
+        return Result(name, "", Status.WARNING, _because(message, reason), now, 0.0, readings)
     if reason:
-        return Result(name, "", Status.WARNING, reason.removeprefix("; "), now, 0.0, readings)
+        return Result(name, "", Status.WARNING, reason, now, 0.0, readings)
     if log and _is_since_the_last_base(log.switched_at, job):
-        message = f"the server went on as timeline {log.timeline}; a new base backup makes recovery simple again"
+        message = Said(
+            "the server went on as timeline %(timeline)s; a new base backup makes recovery simple again",
+            timeline=log.timeline,
+        )
         return Result(name, "", Status.WARNING, message, now, 0.0, readings)
-    return Result(name, "", Status.OK, f"archived up to {format_duration(age)} ago", now, 0.0, readings)
+    return Result(name, "", Status.OK, Said("archived up to %(age)s ago", age=format_duration(age)), now, 0.0, readings)
 
 
 def log_max_age_seconds(job: JobView) -> float:
@@ -164,25 +178,27 @@ def _judge_drill(job: JobView, now: datetime) -> Result:
     last = job.last_drill
     age = (now - (duty.last_success_at or job.configured_at)).total_seconds()
     if last and last.verdict == "FAILED":
-        return _drill_result(job, Status.CRITICAL, f"restore drill failed: {last.message}", now, last)
+        return _drill_result(job, Status.CRITICAL, Said("restore drill failed: %(why)s", why=last.message), now, last)
     if age > duty.max_age_seconds:
-        what = f"last passed drill {format_duration(age)} ago" if duty.last_success_at else "no drill passed yet"
-        message = f"{what}, allowed {_allowed(duty)}{f'; {job.pause}' if job.pause else ''}"
+        passed = "last passed drill %(age)s ago, allowed %(limit)s"
+        text = passed if duty.last_success_at else "no drill passed yet, allowed %(limit)s"
+        message = _because(_late(text, age, duty), _paused(job.pause))
         return _drill_result(job, Status.CRITICAL, message, now, last)
     if last and last.verdict == "INCONCLUSIVE":
-        return _drill_result(job, Status.WARNING, f"restore drill inconclusive: {last.message}", now, last)
+        message = Said("restore drill inconclusive: %(why)s", why=last.message)
+        return _drill_result(job, Status.WARNING, message, now, last)
     if last and job.rto_seconds and last.rto_seconds and last.rto_seconds > job.rto_seconds:
-        message = f"restore took {format_duration(last.rto_seconds)}, promised {format_duration(job.rto_seconds)}"
+        took, promised = format_duration(last.rto_seconds), format_duration(job.rto_seconds)
+        message = Said("restore took %(took)s, promised %(promised)s", took=took, promised=promised)
         return _drill_result(job, Status.WARNING, message, now, last)
     # a log's age says what would be lost, and is judged all the time; an idle database's last commit is just old
     late = not job.keeps_log and last and job.rpo_seconds and last.rpo_seconds and last.rpo_seconds > job.rpo_seconds
     if late and last and job.rpo_seconds and last.rpo_seconds:
-        message = (
-            f"the data that came back was {format_duration(last.rpo_seconds)} old,"
-            f" promised {format_duration(job.rpo_seconds)}"
-        )
+        old, promised = format_duration(last.rpo_seconds), format_duration(job.rpo_seconds)
+        message = Said("the data that came back was %(age)s old, promised %(promised)s", age=old, promised=promised)
         return _drill_result(job, Status.WARNING, message, now, last)
-    message = f"passed {format_duration(age)} ago" if duty.last_success_at else "first drill to come"
+    passed_last = Said("passed %(age)s ago", age=format_duration(age))
+    message = passed_last if duty.last_success_at else Said("first drill to come")
     return _drill_result(job, Status.OK, message, now, last)
 
 
@@ -199,24 +215,25 @@ def _judge_repository(repository: RepositoryView, now: datetime) -> Result:
     for duty in repository.duties:
         since = duty.last_success_at
         if duty.kind == "verify" and since and duty.max_age_seconds < (now - since).total_seconds():
-            message = f"last verified {format_duration(now - since)} ago, allowed {_allowed(duty)}"
+            message = _late("last verified %(age)s ago, allowed %(limit)s", now - since, duty)
             return Result(name, "", Status.WARNING, message, now, 0.0)
     reading = repository.reading
     if reading and reading.within_seconds and reading.oldest_at:
         age = (now - reading.oldest_at).total_seconds()
         if age > reading.within_seconds:
-            allowed = format_duration(reading.within_seconds)
-            message = f"a pack was last read and verified {format_duration(age)} ago, allowed {allowed}"
+            late = {"age": format_duration(age), "limit": format_duration(reading.within_seconds)}
+            message = Said("a pack was last read and verified %(age)s ago, allowed %(limit)s", **late)
             return Result(name, "", Status.WARNING, message, now, 0.0)
     free = repository.free_bytes
     if free is not None:
         room = Reading("free_bytes", free, "bytes")
         needed = max(_LOW_SPACE_BYTES, _LOW_SPACE_SHARE * (repository.size_bytes or 0))
         if free < needed:
-            message = f"{format_size(free)} free where it lies, at least {format_size(needed)} wanted"
+            sizes = {"free": format_size(free), "needed": format_size(needed)}
+            message = Said("%(free)s free where it lies, at least %(needed)s wanted", **sizes)
             return Result(name, "", Status.WARNING, message, now, 0.0, (room,))
-        return Result(name, "", Status.OK, f"{format_size(free)} free", now, 0.0, (room,))
-    return Result(name, "", Status.OK, "sound, as far as looked at", now, 0.0)
+        return Result(name, "", Status.OK, Said("%(value)s free", value=format_size(free)), now, 0.0, (room,))
+    return Result(name, "", Status.OK, Said("sound, as far as looked at"), now, 0.0)
 
 
 def _policy(check: str, runbook: str) -> Policy:
@@ -243,12 +260,25 @@ def _repository(name: str) -> str:
     return f"repository {name}"
 
 
-def _allowed(duty: DutyView) -> str:
-    return format_duration(duty.max_age_seconds)
+def _late(text: str, age: timedelta | float, duty: DutyView) -> Said:
+    return Said(text, age=format_duration(age), limit=format_duration(duty.max_age_seconds))
+
+
+def _because(message: str, reason: str) -> str:
+    return Said("%(first)s; %(second)s", first=message, second=reason) if reason else message
 
 
 def _reason(job: JobView) -> str:
     if job.pause:
-        return f"; {job.pause}"
+        return _paused(job.pause)
     last = job.last_backup
-    return f"; last run {last.outcome}: {last.message}" if last and last.outcome != "succeeded" else ""
+    if last is None or last.outcome == "succeeded":
+        return ""
+    return Said("last run %(outcome)s: %(why)s", outcome=Said(last.outcome), why=last.message)
+
+
+def _paused(pause: PauseView | None) -> str:
+    if pause is None:
+        return ""
+    by = Said("paused by %(who)s", who=pause.author)
+    return Said("%(message)s: %(note)s", message=by, note=pause.comment) if pause.comment else by

@@ -1,13 +1,15 @@
 """The tables of monitor.db, and how an alert becomes a row and back.
 
-Moments are text, ISO 8601 in UTC with six decimals, so that they sort as they read and a person with ``sqlite3`` can
-read them; only samples, which come by the million, count milliseconds. Refuses to open a connection.
+Messages are English, and beside each (``said``) is what other languages need to say it. Moments are text, ISO 8601 in
+UTC with six decimals, so that they sort as they read and a person with ``sqlite3`` can read them; only samples, which
+come by the million, count milliseconds. Refuses to open a connection.
 """
 
 import json
 import sqlite3
 from datetime import UTC, datetime
 
+from config.said import packed, unpacked
 from monitor.alerting import Alert, State, Streak
 from monitor.result import Status
 
@@ -93,6 +95,10 @@ MIGRATIONS = (
     ) WITHOUT ROWID
     """,
     "CREATE TABLE parents (check_name TEXT PRIMARY KEY, ran_at TEXT NOT NULL) WITHOUT ROWID",
+    """
+    ALTER TABLE alerts ADD COLUMN said TEXT;
+    ALTER TABLE alert_log ADD COLUMN said TEXT
+    """,
 )
 """What brings a file from one version to the next; ``PRAGMA user_version`` is the number of those it has had."""
 
@@ -101,8 +107,8 @@ SAVE_ALERT = """
         id, name, check_name, entity, state, severity, since, message, judged_at, changed_at, labels,
         warning_since, warning_samples, critical_since, critical_samples, clear_since, stale_since, fired_at,
         resolved_at, ended_because, evidence, warning_misses, critical_misses, clear_samples, recent, reading, value,
-        flips, flapping
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        flips, flapping, said
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -137,7 +143,7 @@ def alert_to_row(alert: Alert) -> tuple[object, ...]:
         to_text_or_none(alert.clear_since), to_text_or_none(alert.stale_since), to_text_or_none(alert.fired_at),
         to_text_or_none(alert.resolved_at), alert.ended_because, json.dumps(alert.evidence),
         warning.misses if warning else 0, critical.misses if critical else 0, alert.clear_samples, alert.recent,
-        alert.reading, alert.value, alert.flips, alert.flapping,
+        alert.reading, alert.value, alert.flips, alert.flapping, packed(alert.message),
     )  # fmt: skip
 
 
@@ -145,7 +151,8 @@ def alert_from_row(row: sqlite3.Row) -> Alert:
     """Return the alert of a row of ``alerts``."""
     return Alert(
         id=row["id"], name=row["name"], check=row["check_name"], entity=row["entity"], state=State(row["state"]),
-        severity=Status(row["severity"]), since=from_text(row["since"]), message=row["message"],
+        severity=Status(row["severity"]), since=from_text(row["since"]),
+        message=unpacked(row["message"], row["said"]),
         judged_at=from_text(row["judged_at"]), changed_at=from_text(row["changed_at"]),
         labels=json.loads(row["labels"]), warning=_streak(row, "warning"), critical=_streak(row, "critical"),
         clear_since=from_text_or_none(row["clear_since"]), stale_since=from_text_or_none(row["stale_since"]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from config.said import packed, unpacked
 from monitor.alerting import ActionPolicy, Alert, Change, State, Transition
 from monitor.database import Database, MonitorStoreCorrupt, MonitorStoreError, MonitorStoreFull
 from monitor.matching import Matcher
@@ -123,8 +124,8 @@ class MonitorStore:
                 "DELETE FROM alerts WHERE id = ?", [(key,) for key, alert in changes.alerts.items() if alert is None]
             )
             connection.executemany(
-                "INSERT INTO alert_log (at, alert_id, name, check_name, entity, change, state, severity, reason)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO alert_log (at, alert_id, name, check_name, entity, change, state, severity, reason, said)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 [_log_row(transition) for transition in changes.transitions],
             )
             for (check, entity), status in changes.statuses.items():
@@ -200,7 +201,8 @@ class MonitorStore:
         return [
             AlertLogEntry(
                 from_text(row["at"]), row["alert_id"], row["name"], row["check_name"], row["entity"],
-                Change(row["change"]), State(row["state"]), Status(row["severity"]), row["reason"],
+                Change(row["change"]), State(row["state"]), Status(row["severity"]),
+                unpacked(row["reason"], row["said"]),
             )
             for row in rows
         ]  # fmt: skip
@@ -346,7 +348,7 @@ def _log_row(transition: Transition) -> tuple[object, ...]:
     alert = transition.alert
     return (
         to_text(transition.at), alert.id, alert.name, alert.check, alert.entity, transition.change.value,
-        alert.state.value, int(alert.severity), transition.reason,
+        alert.state.value, int(alert.severity), transition.reason, packed(transition.reason),
     )  # fmt: skip
 
 

@@ -27,6 +27,8 @@ WORDS = (
     "no snapshot yet", "not drilled yet", "no drill set up", "proof too old",
     "under way", "called for", "needs care", "to improve", "Acknowledge", "Silence", "start", "finish",
     "no news", "no checks", "starting", "well so far", "well",
+    "full", "incremental", "drill", "verify", "forget", "prune", "extend", "planted drill",
+    "recovered", "gone", "no longer configured",
     "no backups", "promise broken", "not proven", "%(count)s critical", "%(count)s warning", "Processor and memory",
     "Disks", "Network", "Temperatures and fans", "Services", "Other",
 )  # fmt: skip

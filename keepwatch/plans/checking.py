@@ -12,6 +12,7 @@ from enum import StrEnum
 from config.documents import Place
 from config.plan_files import Plan, PlanBook
 from config.plans import RISK_KINDS
+from config.said import Said
 from config.settings import Settings
 from config.units import format_duration
 from config.wording import suggestion
@@ -68,7 +69,7 @@ def findings(book: PlanBook, settings: Settings, records: Records, now: datetime
         Finding(
             Care.FILE, problem.file.stem if problem.file else "",
             f"{problem.path}: {problem.problem}".removeprefix(": "),
-            "put the line right; `keepwatch plan check` reads it again", Place(problem.file, problem.line or 1),
+            Said("put the line right; `keepwatch plan check` reads it again"), Place(problem.file, problem.line or 1),
         )
         for problem in book.problems
     ]  # fmt: skip
@@ -81,16 +82,17 @@ def of_plan(plan: Plan, settings: Settings, record: PlanRecord, now: datetime) -
     """Judge one plan."""
     yield from _review(plan, record, now, settings.daemon.zone)
     if not plan.head.owner.strip():
-        hint = 'name somebody who answers for it: owner = "NAME"'
-        yield Finding(Care.OWNER, plan.name, "has no owner", hint, plan.place("owner"))
+        hint = Said('name somebody who answers for it: owner = "NAME"')
+        yield Finding(Care.OWNER, plan.name, Said("has no owner"), hint, plan.place("owner"))
     yield from _exercise(plan, record, now, settings.plans.exercise_within)
     yield from _names(plan, settings)
 
 
 def _review(plan: Plan, record: PlanRecord, now: datetime, zone: tzinfo) -> Iterator[Finding]:
     if now >= review_due_at(plan, record, zone):
-        message = f"was to be reviewed by {review_due_on(plan, record)}"
-        hint = f"read it, put it right, then: keepwatch plan review {plan.name} --next YYYY-MM-DD"
+        message = Said("was to be reviewed by %(day)s", day=str(review_due_on(plan, record)))
+        command = f"keepwatch plan review {plan.name} --next YYYY-MM-DD"
+        hint = Said("read it, put it right, then: %(command)s", command=command)
         yield Finding(Care.REVIEW, plan.name, message, hint, plan.place("review_by"))
 
 
@@ -101,33 +103,45 @@ def _exercise(plan: Plan, record: PlanRecord, now: datetime, within: timedelta) 
         return
     last = record.last_exercise
     if proven_at is not None:
-        message = f"was last shown to work {format_duration(now - proven_at)} ago, allowed {format_duration(within)}"
+        times = {"age": format_duration(now - proven_at), "limit": format_duration(within)}
+        message = Said("was last shown to work %(age)s ago, allowed %(limit)s", **times)
     elif last is not None:
-        message = f"was never shown to work; its last exercise ended {last.verdict}: {'; '.join(last.shortfalls)}"
+        message = Said("was never shown to work; its last exercise ended %(verdict)s", verdict=Said(last.verdict))
+        if last.shortfalls:
+            message = Said("%(message)s: %(note)s", message=message, note="; ".join(last.shortfalls))
     else:
-        message = "was never exercised"
-    yield Finding(Care.EXERCISE, plan.name, message.rstrip(": "), f"exercise it: {how}", plan.place("restore"))
+        message = Said("was never exercised")
+    hint = Said("exercise it: %(command)s", command=how)
+    yield Finding(Care.EXERCISE, plan.name, message, hint, plan.place("restore"))
 
 
 def _names(plan: Plan, settings: Settings) -> Iterator[Finding]:
     for index, restore in enumerate(plan.head.restore):
         job = settings.jobs.get(restore.job)
         if job is None:
-            message = f"restores job '{restore.job}', which is not there{suggestion(restore.job, settings.jobs)}"
+            message = Said("restores job '%(job)s', which is not there", job=restore.job)
+            message = _with(message, suggestion(restore.job, settings.jobs))
             yield _misnamed(plan, message, plan.place("restore", index, "job"))
         elif restore.repository and restore.repository not in job.repositories:
-            message = f"restores job '{restore.job}' from repository '{restore.repository}', where it is not saved"
-            message += suggestion(restore.repository, job.repositories)
+            message = Said(
+                "restores job '%(job)s' from repository '%(repository)s', where it is not saved", job=restore.job,
+                repository=restore.repository,
+            )  # fmt: skip
+            message = _with(message, suggestion(restore.repository, job.repositories))
             yield _misnamed(plan, message, plan.place("restore", index, "repository"))
     known = known_alerts(settings)
     for index, name in enumerate(plan.head.alerts):
         if not any(name == check or name.startswith(f"{check} ") for check in known):  # or a check and its entity
-            message = f"names alert '{name}', which no check gives{suggestion(name, known)}"
+            message = _with(Said("names alert '%(alert)s', which no check gives", alert=name), suggestion(name, known))
             yield _misnamed(plan, message, plan.place("alerts", index))
 
 
+def _with(message: Said, more: str) -> Said:
+    return Said("%(message)s%(more)s", message=message, more=more) if more else message
+
+
 def _misnamed(plan: Plan, message: str, place: Place) -> Finding:
-    return Finding(Care.NAMES, plan.name, message, "put the name right, or the plan if the thing is gone", place)
+    return Finding(Care.NAMES, plan.name, message, Said("put the name right, or the plan if the thing is gone"), place)
 
 
 def _uncovered(book: PlanBook, settings: Settings) -> Iterator[Finding]:
@@ -139,5 +153,6 @@ def _uncovered(book: PlanBook, settings: Settings) -> Iterator[Finding]:
     covered = {plan.head.risk.kind for plan in book.plans}
     for kind in wanted:
         if kind not in covered:
-            hint = f"write one into {settings.plans.folder}, or name the risks that count in plans.risks"
-            yield Finding(Care.RISKS, "", f"no plan for the risk of {kind}", hint)
+            folder = str(settings.plans.folder)
+            hint = Said("write one into %(folder)s, or name the risks that count in plans.risks", folder=folder)
+            yield Finding(Care.RISKS, "", Said("no plan for the risk of %(risk)s", risk=kind), hint)

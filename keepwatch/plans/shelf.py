@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backup.errors import BackupError
 from config.plan_files import Plan, PlanBook, plan_files, read_plans
+from config.said import Said
 from config.settings import Settings
 from keepwatch.bridge import PLANS
 from keepwatch.plans.calling import plan_for_alert
@@ -77,7 +78,7 @@ class Shelf:
                 )
                 for plan in book.plans
             ),
-            tuple(str(finding) for finding in found if finding.care in (Care.FILE, Care.RISKS)),
+            tuple(f.message if f.care is Care.RISKS else str(f) for f in found if f.care in (Care.FILE, Care.RISKS)),
         )
 
     def _records(self) -> Records:
@@ -132,10 +133,15 @@ def _steps(plan: Plan, record: PlanRecord) -> Iterable[PlanStepView]:
 def _result(plan: str, care: Care, about: list[Finding], now: datetime) -> Result:
     entity = f"{plan}: {care}" if plan else care.value
     if not about:
-        return Result(PLANS, entity, Status.OK, "in order", now, 0.0)
-    more = f"; and {len(about) - 1} more" if len(about) > 1 else ""
-    subject = f"plan {plan} " if plan and care is not Care.FILE else ""
-    message = f"{subject}{about[0].message}{more}; {about[0].hint}"
+        return Result(PLANS, entity, Status.OK, Said("in order"), now, 0.0)
+    first = about[0]
+    message = first.message
+    if plan and care is not Care.FILE:
+        message = Said("plan %(plan)s %(what)s", plan=plan, what=message)
+    if about[1:]:
+        more = Said("and %(count)s more", count=len(about) - 1)
+        message = Said("%(first)s; %(second)s", first=message, second=more)
+    message = Said("%(first)s; %(second)s", first=message, second=first.hint)
     return Result(PLANS, entity, Status.WARNING, message, now, 0.0)
 
 

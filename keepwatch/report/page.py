@@ -24,7 +24,7 @@ def environment(_: Language) -> Environment:
     """Return the templates' surroundings; texts go through ``_``."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, auto_reload=False,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, finalize=_.value,
     )  # fmt: skip
     made.globals |= {"_": _, "chart": chart, "bars": bars, "WIDTH": WIDTH, "HEIGHT": HEIGHT, "Status": Status}
     made.filters |= {"duration": writing.duration, "size": writing.size, "share": writing.share}

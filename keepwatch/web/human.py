@@ -106,7 +106,10 @@ def sparkline(values: Sequence[float], unit: str) -> Spark | None:
     step = SPARK_WIDTH / (len(finite) - 1)
     scale = (SPARK_HEIGHT - 3) / (ceiling - floor)
     line = " ".join(f"{i * step:.1f},{SPARK_HEIGHT - 1.5 - (v - floor) * scale:.1f}" for i, v in enumerate(finite))
-    description = f"last {len(finite)} readings: {quantity(low, unit)} to {quantity(high, unit)}"
+    description = Said(
+        "last %(count)s readings: %(low)s to %(high)s", count=len(finite), low=quantity(low, unit),
+        high=quantity(high, unit),
+    )  # fmt: skip
     return Spark(line, f"0,{SPARK_HEIGHT} {line} {SPARK_WIDTH},{SPARK_HEIGHT}", description)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
-from config.said import Said
+from config.said import Said, listed
 from config.units import format_duration, format_size
 from keepwatch.bridge import agree_command
 from keepwatch.languages import PageLanguage, language
@@ -76,11 +77,11 @@ class PageRenderer:
         self._clock = clock
         environment = Environment(
             loader=FileSystemLoader(_HERE / "templates"), autoescape=True, undefined=StrictUndefined, auto_reload=False,
-            trim_blocks=True, lstrip_blocks=True,
+            trim_blocks=True, lstrip_blocks=True, finalize=_in_its_language,
         )  # fmt: skip
         environment.filters |= {
             "duration": format_duration, "size": format_size, "number": human.number, "reading": human.reading_text,
-            "tone": _tone, "plural": verdicts.plural, "said": lambda value, _: _.value(value),
+            "tone": _tone, "said": lambda value, _: _.value(value),
         }  # fmt: skip
         environment.globals |= {"spark": _spark, "run_summary": run_summary, "rows": _ROWS}
         environment.globals |= {"usual_line": usual_line, "is_unusual": is_unusual}
@@ -229,25 +230,29 @@ def duty_state(duty: DutyView, configured_at: datetime | None, now: datetime) ->
 def run_summary(run: RunView) -> str:
     """Write a backup's figures in one line; empty when it has none."""
     figures = run.figures
-    parts = [
-        f"{human.number(figures[key])} {word}"
-        for key, word in (("files_new", "new"), ("files_changed", "changed"), ("files_unreadable", "unreadable"))
-        if figures.get(key)
-    ]
+    texts = (
+        ("files_new", "%(count)s new"),
+        ("files_changed", "%(count)s changed"),
+        ("files_unreadable", "%(count)s unreadable"),
+    )
+    parts = [Said(text, count=human.number(figures[key])) for key, text in texts if figures.get(key)]
     if not parts and "files_unmodified" in figures:
-        parts.append("nothing changed")
+        parts.append(Said("nothing changed"))
     if figures.get("bytes_added"):
-        parts.append(f"{format_size(figures['bytes_added'])} added")
-    return ", ".join(parts)
+        parts.append(Said("%(size)s added", size=format_size(figures["bytes_added"])))
+    return listed(parts)
 
 
 def reading_line(reading: ReadingView, now: datetime) -> str:
     """Write how much was read and verified: ``83 % within 30d, oldest 12d ago``."""
-    within = f" within {format_duration(reading.within_seconds)}" if reading.within_seconds else ""
-    share = math.floor(reading.verified_ratio * 100)  # nothing but all is 100 %
-    oldest = f", oldest {human.span((now - reading.oldest_at).total_seconds())} ago" if reading.oldest_at else ""
-    damaged = f"; {verdicts.plural(len(reading.damaged), 'pack')} damaged" if reading.damaged else ""
-    return f"{share} %{within}{oldest}{damaged}"
+    share = f"{math.floor(reading.verified_ratio * 100)} %"  # nothing but all is 100 %
+    within = format_duration(reading.within_seconds) if reading.within_seconds else None
+    parts = [Said("%(share)s within %(time)s", share=share, time=within) if within else share]
+    if reading.oldest_at:
+        parts.append(Said("oldest %(time)s ago", time=human.span((now - reading.oldest_at).total_seconds())))
+    if reading.damaged:
+        parts.append(Said("packs damaged: %(count)s", count=len(reading.damaged)))
+    return listed(parts)
 
 
 def usual_line(check: CheckView) -> str:
@@ -268,6 +273,12 @@ def is_unusual(check: CheckView) -> bool:
 
 def _spark(check: CheckView) -> human.Spark | None:
     return human.sparkline(check.trend, check.readings[0].unit if check.readings else "")
+
+
+@pass_context
+def _in_its_language(context: Context, value: object) -> object:
+    """Say a text, wherever a template puts one, in the language that it is rendered in."""
+    return context["_"].value(value) if isinstance(value, Said) else value
 
 
 def _tone(value: object) -> Tone:

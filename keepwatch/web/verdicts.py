@@ -268,11 +268,6 @@ def _of_one(proof: Proof) -> str:
     return Said("%(job)s: %(word)s.", job=proof.job, word=Said(proof.word))
 
 
-def plural(count: int, word: str) -> str:
-    """Write a count with its noun: ``1 alert``, ``3 alerts``."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
-
-
 def _names(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]

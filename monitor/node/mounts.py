@@ -7,11 +7,11 @@ peace for a minute: a quarter of a second is long for a mount and short for the 
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 
 from monitor.exposition import Sample, family, label_text
 from monitor.node.reading import Machine, read
-from monitor.probes.file_systems import FileSystems
+from monitor.probes.file_systems import FileSystems, NoAnswer
 from monitor.result import ProbeError
 
 _NO_MOUNT_POINT = re.compile(
@@ -26,6 +26,7 @@ _LABELS = ("device", "mountpoint", "fstype")
 _WITH_ERROR = (*_LABELS, "device_error")
 _PATIENCE_SECONDS = 0.25
 _PEACE_SECONDS = 60.0
+_TIMEOUT = "mountpoint timeout"
 _FAMILIES = (
     ("size_bytes", "Filesystem size in bytes."),
     ("free_bytes", "Filesystem free space in bytes."),
@@ -49,9 +50,11 @@ class Mounts:
     def collect(self, machine: Machine) -> Iterator[str]:
         """Look at every mount that is a place for data."""
         samples: dict[str, list[Sample]] = {name: [] for name, _ in _FAMILIES}
-        for device, place, kind, options in mounts(machine):
+        listed = mounts(machine)
+        usages = self._usages({place for _, place, _, _ in listed})
+        for device, place, kind, options in listed:
             read_only = int("ro" in options.split(","))
-            usage = self._usage(place)
+            usage = usages[place]
             if isinstance(usage, str):
                 labels = label_text(_WITH_ERROR, (device, place, kind, usage))
                 values: tuple[tuple[str, float], ...] = (("device_error", 1), ("readonly", read_only))
@@ -63,22 +66,27 @@ class Mounts:
         for name, documentation in _FAMILIES:
             yield family(f"node_filesystem_{name}", "gauge", documentation, samples[name])
 
-    def _usage(self, place: str) -> tuple[int, int, int, int, int] | str:
-        """Return size, free, available, inodes and free inodes, or in a word why not."""
-        if self._monotonic() < self._hangs_until.get(place, 0.0):
-            return "mountpoint timeout"
-        asked = self._monotonic()
-        try:
-            usage = self._file_systems.usage(place, _PATIENCE_SECONDS)
-        except ProbeError:
-            if self._monotonic() - asked < _PATIENCE_SECONDS:
-                return "unreachable"
-            if place in self._hung_before:
-                self._hangs_until[place] = self._monotonic() + _PEACE_SECONDS
-            self._hung_before.add(place)
-            return "mountpoint timeout"
-        self._hung_before.discard(place)
-        return usage.total_bytes, usage.free_bytes, usage.available_bytes, usage.inodes, usage.inodes_available
+    def _usages(self, places: Set[str]) -> "dict[str, tuple[int, int, int, int, int] | str]":
+        """Return size, free, available, inodes and free inodes of each, or in a word why not."""
+        now = self._monotonic()
+        self._hangs_until = {place: until for place, until in self._hangs_until.items() if place in places}
+        self._hung_before &= places
+        asked = sorted(place for place in places if now >= self._hangs_until.get(place, 0.0))
+        found: dict[str, tuple[int, int, int, int, int] | str] = dict.fromkeys(places, _TIMEOUT)
+        for place, usage in self._file_systems.usages(asked, _PATIENCE_SECONDS).items():
+            if isinstance(usage, NoAnswer):
+                if place in self._hung_before:
+                    self._hangs_until[place] = self._monotonic() + _PEACE_SECONDS
+                self._hung_before.add(place)
+                continue
+            self._hung_before.discard(place)
+            if isinstance(usage, ProbeError):
+                found[place] = "unreachable"
+            else:
+                found[place] = (
+                    usage.total_bytes, usage.free_bytes, usage.available_bytes, usage.inodes, usage.inodes_available
+                )  # fmt: skip
+        return found
 
 
 def mounts(machine: Machine) -> list[tuple[str, str, str, str]]:

@@ -7,6 +7,7 @@ keeps. A login is used for nothing but looking.
 import time
 from typing import Any
 
+from config.said import Said
 from monitor.probes import handshakes
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import Conversation
@@ -136,13 +137,13 @@ def _node_fault(nodes: list[dict[str, Any]]) -> str | None:
     for node in nodes:
         name = node.get("name", "a node")
         if node.get("running") is False:
-            return f"{name} is down"
+            return Said("%(name)s is down", name=name)
         if node.get("mem_alarm"):
-            return f"{name} is short of memory and takes no messages"
+            return Said("%(name)s is short of memory and takes no messages", name=name)
         if node.get("disk_free_alarm"):
-            return f"{name} is short of disk space and takes no messages"
+            return Said("%(name)s is short of disk space and takes no messages", name=name)
         if node.get("partitions"):
-            return f"{name} is cut off from {', '.join(map(str, node['partitions']))}"
+            return Said("%(name)s is cut off from %(nodes)s", name=name, nodes=", ".join(map(str, node["partitions"])))
     return None
 
 

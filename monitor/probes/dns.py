@@ -4,6 +4,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
+from config.said import Said
 from monitor.probes.address import Unreachable, look_up
 from monitor.result import Finding, Measurement, ProbeError, Reading, Status
 
@@ -39,9 +40,10 @@ class DnsProbe:
         except Unreachable as reason:
             return Measurement([], Finding(Status.CRITICAL, str(reason)))
         except (dns.exception.Timeout, OSError) as error:
-            return self._bad([], "does not answer in time" if isinstance(error, dns.exception.Timeout) else str(error))
+            silent = isinstance(error, dns.exception.Timeout)
+            return self._bad([], Said("does not answer in time") if silent else str(error))
         except dns.exception.DNSException as error:
-            return self._bad([], f"answers nonsense ({type(error).__name__})")
+            return self._bad([], Said("answers nonsense (%(name)s)", name=type(error).__name__))
         took = Reading("response_time", time.perf_counter() - began, "seconds")
         records = [rrset for rrset in response.answer if rrset.rdtype.name == self._kind]
         answers = [_normal(record.to_text()) for rrset in records for record in rrset]
@@ -49,12 +51,16 @@ class DnsProbe:
         if records:
             readings.append(Reading("ttl", min(rrset.ttl for rrset in records), "seconds"))
         if response.rcode() != dns.rcode.NOERROR:
-            return self._bad(readings, f"answers {dns.rcode.to_text(response.rcode())}")
+            return self._bad(readings, Said("answers %(value)s", value=dns.rcode.to_text(response.rcode())))
         if not answers:
-            return self._bad(readings, "knows none")
+            return self._bad(readings, Said("knows none"))
         expected = sorted(_normal(text) for text in self._expect)
         if expected and expected != sorted(answers):
-            return self._bad(readings, f"answers {', '.join(sorted(answers))}, expected {', '.join(expected)}")
+            message = Said(
+                "answers %(answers)s, expected %(expected)s",
+                answers=", ".join(sorted(answers)), expected=", ".join(expected),
+            )
+            return self._bad(readings, message)
         return Measurement(readings)
 
     def _ask(self) -> Any:
@@ -74,7 +80,10 @@ class DnsProbe:
         return response
 
     def _bad(self, readings: list[Reading], what: str) -> Measurement:
-        asked = f"asked for {self._kind} of {self._name}, {self._server or 'the system’s DNS server'} {what}"
+        asked = Said(
+            "asked for %(kind)s of %(name)s, %(server)s %(what)s",
+            kind=self._kind, name=self._name, server=self._server or Said("the system’s DNS server"), what=what,
+        )
         return Measurement(readings, Finding(Status.CRITICAL, asked))
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, cast
 from urllib.parse import quote
 
+from config.said import Said
 from config.selection import Selection
 from monitor.probes.growth import Growth
 from monitor.probes.http_exchange import DeadlineSocket
@@ -74,19 +75,30 @@ class DockerProbe:
         code = state.get("ExitCode", 0)
         policy = ((about.get("HostConfig") or {}).get("RestartPolicy") or {}).get("Name", "")
         if state.get("OOMKilled") and not state.get("Running"):
-            return Finding(Status.CRITICAL, f"{name} was killed: it ran out of memory")
+            return Finding(Status.CRITICAL, Said("%(name)s was killed: it ran out of memory", name=name))
         if state.get("Dead"):
-            return Finding(Status.CRITICAL, f"{name} is dead: {state.get('Error') or 'it could not be removed'}")
+            message = Said(
+                "%(name)s is dead: %(value)s", name=name, value=state.get("Error") or Said("it could not be removed")
+            )
+            return Finding(Status.CRITICAL, message)
         if state.get("Restarting"):
-            return Finding(Status.WARNING, f"{name} restarts, after exit code {code}")
+            return Finding(Status.WARNING, Said("%(name)s restarts, after exit code %(code)s", name=name, code=code))
         if (state.get("Health") or {}).get("Status") == "unhealthy":
-            return Finding(Status.CRITICAL, f"{name} calls itself unhealthy: {_health_log(state['Health'])}")
+            message = Said("%(name)s calls itself unhealthy: %(why)s", name=name, why=_health_log(state["Health"]))
+            return Finding(Status.CRITICAL, message)
         if state.get("Running"):
             return None
         if name in self._selection.named:
-            return Finding(Status.CRITICAL, f"{name} does not run: {state.get('Status')}, exit code {code}")
+            message = Said(
+                "%(name)s does not run: %(status)s, exit code %(code)s",
+                name=name, status=state.get("Status"), code=code,
+            )
+            return Finding(Status.CRITICAL, message)
         if code and policy in _KEPT_RUNNING:
-            return Finding(Status.CRITICAL, f"{name} has ended with exit code {code}, though it is to be restarted")
+            message = Said(
+                "%(name)s has ended with exit code %(code)s, though it is to be restarted", name=name, code=code
+            )
+            return Finding(Status.CRITICAL, message)
         return None
 
     def _ask(self, target: str, deadline: float) -> Any:

@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 from pathlib import Path
 
+from config.said import Said, listed
 from monitor.probes.recent import Recent
 from monitor.result import Measurement, NoData, ProbeError, Reading
 
@@ -42,9 +43,9 @@ class FailedLoginsProbe:
                 f"reading {self._path}: {error.strerror}", hint="the daemon's user must be in the group utmp"
             ) from error
         rows = list(_RECORD.iter_unpack(content[: len(content) // _RECORD.size * _RECORD.size]))
-        told = [f"{count} from {host}" for host, count in _most(rows, _HOST) if host]
-        told += [f"{count} as {user}" for user, count in _most(rows, _USER) if user]
-        return Measurement([Reading("failed", failed, "count")], notes={"": ", ".join(told)} if told else {})
+        told = [Said("%(count)s from %(host)s", count=count, host=host) for host, count in _most(rows, _HOST) if host]
+        told += [Said("%(count)s as %(user)s", count=count, user=user) for user, count in _most(rows, _USER) if user]
+        return Measurement([Reading("failed", failed, "count")], notes={"": listed(told)} if told else {})
 
 
 def _most(rows: list[tuple[bytes, ...]], field: int) -> list[tuple[str, int]]:

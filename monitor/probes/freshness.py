@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.assertions import NotThere, at_path
 from monitor.probes.http_exchange import Request, exchange
@@ -108,7 +109,7 @@ class FreshnessProbe:
         """Return ``age`` in seconds; CRITICAL when there is nothing, or it is too old. Raises ProbeError."""
         found = self._newest.find(self._timeout_seconds)
         if found is None:
-            return Measurement([], Finding(Status.CRITICAL, f"{self._newest.what} is not there"))
+            return Measurement([], Finding(Status.CRITICAL, Said("%(what)s is not there", what=self._newest.what)))
         try:
             age = age_of(found, self._clock())
         except ValueError as error:
@@ -117,11 +118,18 @@ class FreshnessProbe:
 
     def _finding(self, age: float) -> Finding | None:
         if age < -_AHEAD_SECONDS:
-            message = f"{self._newest.what} lies {rounded(-age)} in the future: is its clock, or its time zone, right?"
+            message = Said(
+                "%(what)s lies %(time)s in the future: is its clock, or its time zone, right?",
+                what=self._newest.what, time=rounded(-age),
+            )
             return Finding(Status.WARNING, message)
         if self._max_age_seconds is not None and age > self._max_age_seconds:
             limit = rounded(self._max_age_seconds)
-            return Finding(Status.CRITICAL, f"{self._newest.what} is {rounded(age)} old, and may be {limit}")
+            message = Said(
+                "%(what)s is %(time)s old, and may be %(limit)s",
+                what=self._newest.what, time=rounded(age), limit=limit,
+            )
+            return Finding(Status.CRITICAL, message)
         return None
 
 

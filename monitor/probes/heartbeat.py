@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from config.said import Said
 from config.units import format_duration
 from monitor.inbox import Heartbeat
 from monitor.result import Finding, Measurement, Reading, Status
@@ -58,14 +59,17 @@ def _finding(
     said = f": {job.log.strip().splitlines()[-1]}" if job.log.strip() else ""
     if running_since and expected.run_limit and now - running_since > expected.run_limit:
         took, limit = format_duration(now - running_since), format_duration(expected.run_limit)
-        return Finding(Status.CRITICAL, f"has been running for {took}, and may take {limit}")
+        message = Said("has been running for %(took)s, and may take %(limit)s", took=took, limit=limit)
+        return Finding(Status.CRITICAL, message)
     if late > expected.grace:
-        last = f"the last report was {format_duration(now - job.ended_at)} ago" if job.ended_at else "it never reported"
-        return Finding(Status.CRITICAL, f"is {format_duration(late)} late: {last}")
+        last = Said("it never reported")
+        if job.ended_at:
+            last = Said("the last report was %(time)s ago", time=format_duration(now - job.ended_at))
+        return Finding(Status.CRITICAL, Said("is %(time)s late: %(last)s", time=format_duration(late), last=last))
     if job.exit_code:
-        return Finding(Status.CRITICAL, f"failed with exit code {job.exit_code}{said}")
+        return Finding(Status.CRITICAL, Said("failed with exit code %(code)s%(said)s", code=job.exit_code, said=said))
     if running_since:
-        return Finding(Status.OK, f"has been running for {format_duration(now - running_since)}")
+        return Finding(Status.OK, Said("has been running for %(time)s", time=format_duration(now - running_since)))
     if job.succeeded_at:
-        return Finding(Status.OK, f"succeeded {format_duration(now - job.succeeded_at)} ago")
-    return Finding(Status.OK, "waits for its first report")
+        return Finding(Status.OK, Said("succeeded %(time)s ago", time=format_duration(now - job.succeeded_at)))
+    return Finding(Status.OK, Said("waits for its first report"))

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.assertions import header_faults, json_faults
 from monitor.probes.certificate import not_after
@@ -92,19 +93,32 @@ class HttpProbe:
         return [Reading("certificate_expires_in", left, "seconds")]
 
     def _fault(self, answer: Answer) -> str | None:
-        address = shown(self._request.url)
+        address, status = shown(self._request.url), answer.status
         if answer.status not in self._expect_status:
             expected = " or ".join(str(status) for status in self._expect_status)
-            return f"{address} answered {answer.status}, expected {expected}"
+            return Said(
+                "%(address)s answered %(status)s, expected %(expected)s",
+                address=address, status=status, expected=expected,
+            )
         if self._contains is not None and self._contains not in _text(answer):
-            return f"{address} answered {answer.status}, but {_place(answer)} lacks the text {self._contains!r}"
+            return Said(
+                "%(address)s answered %(status)s, but %(place)s lacks the text %(contains)s",
+                address=address, status=status, place=_place(answer), contains=repr(self._contains),
+            )
         if self._matches and not self._matches.search(_text(answer)):
             pattern = self._matches.pattern
-            return f"{address} answered {answer.status}, but nothing in {_place(answer)} matches {pattern!r}"
+            return Said(
+                "%(address)s answered %(status)s, but nothing in %(place)s matches %(pattern)s",
+                address=address, status=status, place=_place(answer), pattern=repr(pattern),
+            )
         faults = header_faults(answer.headers, self._expect_headers)
         if self._expect_json:
             faults += json_faults(_text(answer), self._expect_json)
-        return f"{address} answered {answer.status}, but {'; '.join(faults)}" if faults else None
+        if not faults:
+            return None
+        return Said(
+            "%(address)s answered %(status)s, but %(faults)s", address=address, status=status, faults="; ".join(faults)
+        )
 
 
 def shown(url: str) -> str:
@@ -134,7 +148,9 @@ def _redirected(request: Request, status: int, target: str) -> Request:
 
 
 def _place(answer: Answer) -> str:
-    return f"the first {len(answer.body)} bytes of the answer" if answer.cut else "the answer"
+    if answer.cut:
+        return Said("the first %(count)s bytes of the answer", count=len(answer.body))
+    return Said("the answer")
 
 
 def _text(answer: Answer) -> str:

@@ -12,6 +12,7 @@ import struct
 import time
 from collections.abc import Iterator
 
+from config.said import Said
 from monitor.probes.address import Unreachable, look_up
 from monitor.probes.program import Program
 from monitor.result import Finding, Measurement, Reading, Status
@@ -48,10 +49,12 @@ class IcmpProbe:
             return Measurement([], Finding(Status.CRITICAL, str(reason)))
         except OSError as error:
             said = (error.strerror or str(error)).lower()
-            return Measurement([], Finding(Status.CRITICAL, f"cannot reach {self._host}: {said}"))
+            message = Said("cannot reach %(host)s: %(said)s", host=self._host, said=said)
+            return Measurement([], Finding(Status.CRITICAL, message))
         loss = Reading("loss", 1 - len(trips) / self._count, "ratio")
         if not trips:
-            return Measurement([loss], Finding(Status.CRITICAL, f"{self._host} sends no echo of {self._count}"))
+            message = Said("%(host)s sends no echo of %(count)s", host=self._host, count=self._count)
+            return Measurement([loss], Finding(Status.CRITICAL, message))
         round_trip = Reading("round_trip", statistics.median(trips), "seconds")
         return Measurement([loss, round_trip, Reading("jitter", max(trips) - min(trips), "seconds")])
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from config.said import Said
 from config.selection import EVERYTHING, Selection
 from monitor.node.reading import names_in, read_or
 from monitor.probes.recent import RecentByEntity
@@ -81,7 +82,7 @@ class BondProbe:
             readings.append(Reading("down", len(down) or int(not links), "count", bond))
             readings.append(Reading("links", len(links), "count", bond))
             if down:
-                notes[bond] = f"{', '.join(down)} without link"
+                notes[bond] = Said("%(names)s without link", names=", ".join(down))
         return Measurement(readings, missing=missing, notes=notes)
 
     def _works(self, link: str) -> bool:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from config.said import Said
 from monitor.probes.growth import Growth
 from monitor.probes.sql import Database, NoConnection, database
 from monitor.result import Finding, Measurement, ProbeError, Reading, Status
@@ -95,7 +96,7 @@ def _lag(replication: Mapping[str, Any]) -> tuple[float | None, str | None]:
         if all(state is None for state in running):
             continue
         if any(state != "Yes" for state in running):
-            why = replication.get("last_sql_error") or replication.get("last_io_error") or "it was stopped"
-            return None, f"replication has stopped: {why}"
+            why = replication.get("last_sql_error") or replication.get("last_io_error") or Said("it was stopped")
+            return None, Said("replication has stopped: %(why)s", why=why)
     behind = replication.get("seconds_behind_source", replication.get("seconds_behind_master"))
     return (None if behind is None else float(behind)), None

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.udp import ask
 from monitor.result import Finding, Measurement, Reading, Status
@@ -38,7 +39,8 @@ class NtpProbe:
         now = (self._clock() - _EPOCH).total_seconds()
         where = f"{self._host}:{self._port}"
         if len(answer) < 48 or answer[0] & 0x07 != _SERVER_MODE or answer[24:32] != token:
-            return Measurement([], Finding(Status.CRITICAL, f"{where} answers with something else than NTP"))
+            message = Said("%(where)s answers with something else than NTP", where=where)
+            return Measurement([], Finding(Status.CRITICAL, message))
         leap, stratum = answer[0] >> 6, answer[1]
         dispersion = struct.unpack("!I", answer[8:12])[0] / 65_536
         received, sent = (_seconds(answer[place : place + 8]) for place in (32, 40))
@@ -53,9 +55,11 @@ class NtpProbe:
         ]
         if stratum == 0:
             refusal = answer[12:16].decode("ascii", "replace").rstrip("\0")
-            return Measurement([], Finding(Status.CRITICAL, f"{where} sends us away: {refusal}"))
+            message = Said("%(where)s sends us away: %(refusal)s", where=where, refusal=refusal)
+            return Measurement([], Finding(Status.CRITICAL, message))
         if leap == _UNSYNCHRONISED or stratum > _HIGHEST_STRATUM:
-            return Measurement(readings, Finding(Status.CRITICAL, f"{where} says that its own clock is not set"))
+            message = Said("%(where)s says that its own clock is not set", where=where)
+            return Measurement(readings, Finding(Status.CRITICAL, message))
         return Measurement(readings)
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from config.said import Said
 from monitor.probes.growth import Growth
 from monitor.probes.sql import Database, NoConnection, database
 from monitor.result import Finding, Measurement, Reading, Status
@@ -69,7 +70,7 @@ class PostgresProbe:
             return Measurement([], Finding(Status.CRITICAL, str(error)))
         readings = [Reading("response_time", took, "seconds"), *self._readings(figures)]
         stuck = figures.get("not_archived")
-        said = f"WAL archiving fails since {stuck}: see the server's log"
+        said = Said("WAL archiving fails since %(stuck)s: see the server's log", stuck=stuck)
         return Measurement(readings, Finding(Status.CRITICAL, said) if stuck else None)
 
     @staticmethod

@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.said import Said
 from config.selection import EVERYTHING, Selection
 from monitor.probes import procfs
 from monitor.probes.system import PROC
@@ -53,9 +54,10 @@ class ProcessLimitsProbe:
             raise NoData("there is no process whose open files this user may count")
         most = max(files, key=lambda use: use.share)
         readings = [Reading("open_files", most.share, "ratio")]
-        note = f"most by {most.who}"
+        note = Said("most by %(who)s", who=most.who)
         if memory:
             largest = max(memory, key=lambda use: use.share)
             readings.append(Reading("memory", largest.share, "ratio"))
-            note += f"; most of its address space by {largest.who}"
+            space = Said("most of its address space by %(who)s", who=largest.who)
+            note = Said("%(first)s; %(second)s", first=note, second=space)
         return Measurement(readings, notes={"": note})

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from config.said import Said
 from monitor.probes import procfs
 from monitor.probes.procfs import Process
 from monitor.probes.sampling import REAL_TIME, Sampler, Timing
@@ -66,7 +67,7 @@ class ProcessProbe:
         if not found:
             nothing = (("count", "count"), ("cpu", "number"), ("memory_bytes", "bytes"), ("open_files", "count"))
             readings = [Reading(name, 0, unit) for name, unit in nothing]
-            gone = Finding(Status.CRITICAL, f"no process of {self._command} is running")
+            gone = Finding(Status.CRITICAL, Said("no process of %(command)s is running", command=self._command))
             return Measurement(readings, gone if self._none_is_critical else None)
         (uptime,) = read_numbers(self._proc / "uptime", 1)
         grown = sum(seconds for (seconds,) in window.growth.values())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from config.said import Said
 from config.units import format_duration
 from monitor.inbox import Pushed
 from monitor.result import Finding, Measurement, ProbeError, Status
@@ -24,6 +25,7 @@ class PushProbe:
         age = self._clock() - pushed.at
         if age > self._max_age:
             raise ProbeError(f"nothing was pushed for {format_duration(age)}", hint="see whether the sender still runs")
-        said = Finding(pushed.status, pushed.message or f"the sender says {pushed.status.label}")
+        message = Said("the sender says %(status)s", status=Said(pushed.status.label))
+        said = Finding(pushed.status, pushed.message or message)
         speaks = pushed.message or pushed.status is not Status.OK
         return Measurement(pushed.readings, said if speaks else None)

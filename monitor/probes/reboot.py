@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from config.said import Said, listed
 from monitor.node.reading import names_in, read_or
 from monitor.result import Measurement, Reading
 
@@ -22,17 +23,19 @@ class RebootProbe:
 
     def measure(self) -> Measurement:
         """Return ``required``; a note says why."""
-        reasons = []
+        reasons: list[str] = []
         asked = [path for path in _ASKED if (self._root / path).exists()]
         if asked:
             packages = read_or(f"{self._root / asked[0]}.pkgs").split()
             told = ", ".join(dict.fromkeys(packages[:_MOST_TOLD]))
-            reasons.append(f"an update asked for it ({told})" if told else "an update asked for it")
+            plain = Said("an update asked for it")
+            reasons.append(Said("an update asked for it (%(packages)s)", packages=told) if told else plain)
         newest = self._newest_kernel()
         if newest:
-            reasons.append(f"kernel {newest} is installed, {self._running} runs")
+            kernels = {"newest": newest, "running": self._running}
+            reasons.append(Said("kernel %(newest)s is installed, %(running)s runs", **kernels))
         return Measurement(
-            [Reading("required", int(bool(reasons)), "count")], notes={"": "; ".join(reasons)} if reasons else {}
+            [Reading("required", int(bool(reasons)), "count")], notes={"": listed(reasons)} if reasons else {}
         )
 
     def _newest_kernel(self) -> str | None:

@@ -6,6 +6,7 @@ Protocol: https://redis.io/docs/latest/develop/reference/protocol-spec/; INFO: h
 import time
 from collections.abc import Mapping
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import Conversation, shown
 from monitor.probes.growth import Growth
@@ -45,7 +46,10 @@ class RedisProbe:
             return Measurement([took])
         fault = _fault(told)
         readings = [took, *self._readings(told)]
-        return Measurement(readings, Finding(Status.CRITICAL, f"{talk.where} {fault}") if fault else None)
+        if fault is None:
+            return Measurement(readings)
+        message = Said("%(where)s %(fault)s", where=talk.where, fault=fault)
+        return Measurement(readings, Finding(Status.CRITICAL, message))
 
     def _greet(self, talk: Conversation) -> bool:
         """Log in and PING; return whether we are let in."""
@@ -88,11 +92,11 @@ class RedisProbe:
 
 def _fault(told: Mapping[str, str]) -> str | None:
     if told.get("rdb_last_bgsave_status") == "err":
-        return "could not save its data last time"
+        return Said("could not save its data last time")
     if "err" in (told.get("aof_last_write_status"), told.get("aof_last_bgrewrite_status")):
-        return "could not write its append-only file last time"
+        return Said("could not write its append-only file last time")
     if told.get("master_link_status") == "down":
-        return "has lost its primary"
+        return Said("has lost its primary")
     return None
 
 

@@ -2,6 +2,7 @@
 
 import time
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import Conversation
 from monitor.probes.starttls import read_replies
@@ -32,7 +33,10 @@ class SmtpProbe:
         except Unreachable as reason:
             return Measurement([], Finding(Status.CRITICAL, str(reason)))
         if code != 250:
-            return Measurement([took], Finding(Status.CRITICAL, f"{talk.where} refuses EHLO: {code} {offers[-1]}"))
+            message = Said(
+                "%(where)s refuses EHLO: %(code)s %(answer)s", where=talk.where, code=code, answer=offers[-1]
+            )
+            return Measurement([took], Finding(Status.CRITICAL, message))
         if self._starttls and not any(offer.upper().split()[:1] == ["STARTTLS"] for offer in offers):
-            return Measurement([took], Finding(Status.CRITICAL, f"{talk.where} offers no STARTTLS"))
+            return Measurement([took], Finding(Status.CRITICAL, Said("%(where)s offers no STARTTLS", where=talk.where)))
         return Measurement([took])

@@ -11,6 +11,7 @@ import struct
 import time
 from collections.abc import Sequence
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import Conversation, shown
 from monitor.result import Finding, Measurement, Reading, Status
@@ -68,7 +69,10 @@ class SshProbe:
             seen.append(f"SHA256:{digest}")
         if not seen:
             raise Unreachable(refusal)
-        return f"{self._host}:{self._port} shows another host key: {', '.join(seen)}, expected {self._fingerprint}"
+        return Said(
+            "%(host)s:%(port)s shows another host key: %(seen)s, expected %(expected)s",
+            host=self._host, port=self._port, seen=", ".join(seen), expected=self._fingerprint,
+        )
 
     def _host_key(self, key_kind: str, deadline: float) -> bytes:
         with Conversation(self._host, self._port, deadline) as talk:

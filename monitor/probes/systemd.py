@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from config.said import Said
 from config.selection import Selection
 from monitor.probes.program import NotInstalled, Program
 from monitor.probes.recent import RecentByEntity
@@ -113,13 +114,20 @@ class SystemdProbe:
     def _finding(self, name: str, unit: Mapping[str, str], restarts: float) -> Finding | None:
         state = unit.get("ActiveState", "")
         if state == "failed":
-            return Finding(Status.CRITICAL, f"{name} has failed: {_why(unit)}")
+            return Finding(Status.CRITICAL, Said("%(name)s has failed: %(why)s", name=name, why=_why(unit)))
         if restarts > self._rule.most:
-            return Finding(Status.WARNING, f"{name} restarted {restarts:.0f} times, the last time by {_why(unit)}")
+            times = f"{restarts:.0f}"
+            message = Said(
+                "%(name)s restarted %(times)s times, the last time by %(why)s", name=name, times=times, why=_why(unit)
+            )
+            return Finding(Status.WARNING, message)
         named = name in self._selection.named
         ended_well = unit.get("Type") == "oneshot" and unit.get("Result") == "success"
         if named and state not in ("active", "reloading", "activating") and not ended_well:
-            return Finding(Status.CRITICAL, f"{name} is {state} ({unit.get('SubState', '')})")
+            message = Said(
+                "%(name)s is %(state)s (%(detail)s)", name=name, state=state, detail=unit.get("SubState", "")
+            )
+            return Finding(Status.CRITICAL, message)
         return None
 
 
@@ -161,9 +169,13 @@ class TimersProbe:
                 readings.append(Reading("last_run_age", max(0.0, age), "seconds", name))
             readings.append(Reading("failed", failed, "count", name))
             if failed:
-                findings[name] = Finding(Status.CRITICAL, f"{timer['Unit']}, run by {name}, failed: {_why(unit)}")
+                message = Said(
+                    "%(unit)s, run by %(name)s, failed: %(why)s", unit=timer["Unit"], name=name, why=_why(unit)
+                )
+                findings[name] = Finding(Status.CRITICAL, message)
             elif name in self._selection.named and timer.get("ActiveState") != "active":
-                findings[name] = Finding(Status.CRITICAL, f"{name} is {timer.get('ActiveState')}, so nothing runs")
+                message = Said("%(name)s is %(state)s, so nothing runs", name=name, state=timer.get("ActiveState"))
+                findings[name] = Finding(Status.CRITICAL, message)
         return Measurement(readings, missing=self._selection.missing(timers), findings=findings)
 
     def _overdue(self, timer: Mapping[str, str], unit: Mapping[str, str]) -> float:
@@ -216,4 +228,4 @@ def moment(text: str) -> datetime | None:
 
 def _why(unit: Mapping[str, str]) -> str:
     result, code = unit.get("Result", "unknown"), unit.get("ExecMainStatus", "0")
-    return f"{result}, exit status {code}" if result == "exit-code" else result
+    return Said("%(result)s, exit status %(code)s", result=result, code=code) if result == "exit-code" else result

@@ -3,6 +3,7 @@
 import re
 import time
 
+from config.said import Said
 from monitor.probes.address import Unreachable
 from monitor.probes.conversation import MOST_BYTES, Conversation, shown
 from monitor.result import Finding, Measurement, Reading, Status
@@ -47,7 +48,14 @@ class TcpProbe:
             except Unreachable as reason:
                 if not heard:
                     raise
-                return f"{talk.where} answered {shown(heard)}, expected {self._expect.pattern.decode()!r} ({reason})"
+                return Said(
+                    "%(where)s answered %(answer)s, expected %(expected)s (%(reason)s)",
+                    where=talk.where, answer=shown(heard), expected=repr(self._expect.pattern.decode()),
+                    reason=str(reason),
+                )  # fmt: skip
             if len(heard) > MOST_BYTES:
-                return f"{talk.where} answered {shown(heard)}, expected {self._expect.pattern.decode()!r}"
+                return Said(
+                    "%(where)s answered %(answer)s, expected %(expected)s",
+                    where=talk.where, answer=shown(heard), expected=repr(self._expect.pattern.decode()),
+                )
         return None

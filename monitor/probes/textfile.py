@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from config.said import Said
 from config.units import format_duration
 from monitor.result import Finding, Measurement, NoData, ProbeError, Reading, Status
 
@@ -42,20 +43,24 @@ class TextfileProbe:
                 fault = self._staleness(path)
                 readings += self._series(path)
             except (OSError, ValueError) as error:
-                fault = f"cannot be understood: {getattr(error, 'strerror', None) or error}"
+                fault = Said("cannot be understood: %(why)s", why=str(getattr(error, "strerror", None) or error))
             if fault:
-                findings[os.path.basename(path)] = Finding(Status.CRITICAL, f"{path} {fault}")
+                message = Said("%(path)s %(fault)s", path=path, fault=fault)
+                findings[os.path.basename(path)] = Finding(Status.CRITICAL, message)
         if self._metric and not readings and not findings:
             raise ProbeError(f"looking for {self._metric} in {self._directory}: no file has it")
         if not self._metric and not findings:
-            return Measurement([], Finding(Status.OK, f"{len(files)} files in {self._directory} are well"))
+            message = Said(
+                "files in %(folder)s that are well: %(count)s", folder=str(self._directory), count=len(files)
+            )
+            return Measurement([], Finding(Status.OK, message))
         return Measurement(readings[:_MOST_SERIES], findings=findings)
 
     def _staleness(self, path: str) -> str | None:
         if self._stale_after is None:
             return None
         age = self._clock() - datetime.fromtimestamp(os.stat(path).st_mtime, UTC)
-        return f"was not written for {format_duration(age)}" if age > self._stale_after else None
+        return Said("was not written for %(time)s", time=format_duration(age)) if age > self._stale_after else None
 
     def _series(self, path: str) -> Iterator[Reading]:
         for name, labels, value in samples(Path(path)):

@@ -4,6 +4,7 @@ import re
 import socket
 import time
 
+from config.said import Said
 from monitor.probes.address import Unreachable, look_up
 from monitor.probes.conversation import shown
 from monitor.result import Finding, Measurement, Reading, Status
@@ -30,7 +31,10 @@ class UdpProbe:
             return Measurement([], Finding(Status.CRITICAL, str(reason)))
         readings = [Reading("response_time", seconds, "seconds")]
         if self._expect and not self._expect.search(answer):
-            fault = f"{self._host}:{self._port} answered {shown(answer)}, expected {self._expect.pattern.decode()!r}"
+            fault = Said(
+                "%(host)s:%(port)s answered %(answer)s, expected %(expected)s",
+                host=self._host, port=self._port, answer=shown(answer), expected=repr(self._expect.pattern.decode()),
+            )
             return Measurement(readings, Finding(Status.CRITICAL, fault))
         return Measurement(readings)
 

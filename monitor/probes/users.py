@@ -5,6 +5,7 @@ from typing import Any
 
 import psutil
 
+from config.said import Said, listed
 from monitor.result import Measurement, Reading
 
 _HERE = (":", "localhost", "127.", "::1", "tmux(", "mosh ")
@@ -28,8 +29,9 @@ class UsersProbe:
             Reading("remote", len(remote), "count"),
             Reading("root", sum(session.name == "root" for session in sessions), "count"),
         ]
-        told = sorted({f"{one.name} from {one.host}" if one in remote else one.name for one in sessions})
-        return Measurement(readings, notes={"": ", ".join(told)} if told else {})
+        afar = {Said("%(name)s from %(host)s", name=one.name, host=one.host) for one in remote}
+        told = sorted(afar | {one.name for one in sessions if one not in remote})
+        return Measurement(readings, notes={"": listed(told)} if told else {})
 
 
 def _is_remote(host: str) -> bool:

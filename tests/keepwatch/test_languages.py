@@ -25,8 +25,11 @@ from tests.keepwatch.reported import month
 
 ROOT = Path(languages.__file__).parents[1]
 TAGS = [file.stem for file in (ROOT / "languages").glob("*.toml")]
-SPEAKING = ("report/writing.py", "web/human.py", "web/verdicts.py", "web/page.py")
-"""Modules that say texts, by ``_`` at once or by ``Said`` for later."""
+PLACE = re.compile(r"%\(\w+\)s")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+ROOMS = ("config", "monitor", "keepwatch")
+WITH_NAMED_TEXTS = ("keepwatch/report/writing.py", "keepwatch/web/verdicts.py")
+"""Modules whose texts without values have names of their own at the top, too."""
 
 
 def said_in_templates() -> set[str]:
@@ -41,22 +44,41 @@ def said_in_templates() -> set[str]:
 
 
 def said_in(source: str) -> set[str]:
-    """What is said in a module: texts, either of two texts, and texts that have a name of their own at its top."""
+    """What is said in a module: what is handed to ``_`` or ``Said``, and every template, wherever it stands."""
     tree = ast.parse(source)
-    values = [node.value for node in tree.body if isinstance(node, ast.Assign)]
-    named = {value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)}
-    return named | {
+    strings = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+    documentation = {ast.get_docstring(one, clean=False) for one in ast.walk(tree) if isinstance(one, DOCUMENTED)}
+    documentation |= {one.value.value for one in ast.walk(tree) if isinstance(one, ast.Expr) and is_text(one.value)}
+    return {text for text in strings if PLACE.search(text) and text not in documentation} | {
         inner.value
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ("_", "Said")
-        for inner in ast.walk(call.args[0])
+        for first in call.args[:1]
+        for inner in ([first.body, first.orelse] if isinstance(first, ast.IfExp) else [first])
         if isinstance(inner, ast.Constant) and isinstance(inner.value, str)
     }
 
 
+def named_in(source: str) -> set[str]:
+    values = [node.value for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+    return {value.value for value in values if is_text(value)}
+
+
+def is_text(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def speaking() -> list[Path]:
+    """Every module that says something, known by what it imports, or by what it says it holds."""
+    files = [file for room in ROOMS for file in (ROOT.parent / room).rglob("*.py")]
+    marks = ("from config.said", "from keepwatch.languages", "(config/said.py)")
+    return [file for file in files if any(mark in file.read_text(encoding="utf-8") for mark in marks)]
+
+
 def texts() -> set[str]:
-    spoken = (said_in((ROOT / module).read_text(encoding="utf-8")) for module in SPEAKING)
-    return said_in_templates().union(*spoken, WORDS)
+    spoken = [said_in(file.read_text(encoding="utf-8")) for file in speaking()]
+    named = [named_in((ROOT.parent / module).read_text(encoding="utf-8")) for module in WITH_NAMED_TEXTS]
+    return said_in_templates().union(*spoken, *named, WORDS)
 
 
 class Listening(dict[str, str]):
