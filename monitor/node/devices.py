@@ -97,7 +97,10 @@ def bonding(machine: Machine) -> Iterator[str]:
     slaves: list[tuple[str, float]] = []
     active: list[tuple[str, float]] = []
     for master in masters:
-        mine = read(f"{folder}/{master}/bonding/slaves").split()
+        try:
+            mine = read(f"{folder}/{master}/bonding/slaves").split()
+        except OSError:
+            continue  # it has just gone
         states = [read_or(f"{folder}/{master}/lower_{slave}/bonding_slave/mii_status") for slave in mine]
         slaves.append((master, len(mine)))
         active.append((master, states.count("up")))
@@ -163,7 +166,8 @@ def edac(machine: Machine) -> Iterator[str]:
     folder = f"{machine.sys}/devices/system/edac/mc"
     controllers = [name for name in names_in(folder) if re.fullmatch(r"mc\d+", name)]
     for word, file in (("correctable", "ce_count"), ("uncorrectable", "ue_count")):
-        counts = [(name[2:], int(read(f"{folder}/{name}/{file}"))) for name in controllers]
+        found = [(name[2:], read_or(f"{folder}/{name}/{file}")) for name in controllers]
+        counts = [(number, int(count)) for number, count in found if count]  # one whose driver goes has none
         said = f"Total {word} memory errors."
         yield family(f"node_edac_{word}_errors_total", "counter", said, by_label("controller", counts))
 

@@ -32,25 +32,47 @@ _PRESSURE = (
     ("memory", "some", "node_pressure_memory_waiting_seconds_total", "have waited for memory"),
 )
 _MODE_LABELS = ("cpu", "mode")
+_GUEST_MODES = ("user", "nice")
+_IDLE = _MODES.index("idle")
+_PUT_BACK_SECONDS = 3
 
 
-def cpu(machine: Machine) -> Iterator[str]:
-    """Seconds of each processor in each mode."""
-    seconds: list[Sample] = []
-    guests: list[Sample] = []
-    for line in read(f"{machine.proc}/stat").split("\n"):
-        if not line.startswith("cpu"):
-            break  # processors come first
-        name, *ticks = line.split()
-        if number := name[3:]:  # the first line is the sum of all
-            counts = [int(tick) / TICKS_PER_SECOND for tick in ticks]
-            seconds += [(label_text(_MODE_LABELS, (number, mode)), n) for mode, n in zip(_MODES, counts, strict=False)]
-            guests += [
-                (label_text(_MODE_LABELS, (number, mode)), n)
-                for mode, n in zip(("user", "nice"), counts[len(_MODES) :], strict=False)
-            ]
-    yield family("node_cpu_seconds_total", "counter", "Seconds the CPUs spent in each mode.", seconds)
-    yield family("node_cpu_guest_seconds_total", "counter", "Seconds the CPUs spent in guests (VMs).", guests)
+class Processors:
+    """Seconds of each processor in each mode.
+
+    The kernel's idle and iowait may go back by a tick or two (proc(5)), which would read as a counter begun anew, and
+    as days of iowait in a rate. So each keeps its greatest value, as node_exporter's do, until idle falls by seconds:
+    then the processor was taken out and put back, and counts afresh.
+    """
+
+    def __init__(self) -> None:
+        self._ticks: dict[str, list[int]] = {}
+
+    def collect(self, machine: Machine) -> Iterator[str]:
+        """Return the seconds as of now, never less than before."""
+        ticks: dict[str, list[int]] = {}
+        for line in read(f"{machine.proc}/stat").split("\n"):
+            if not line.startswith("cpu"):
+                break  # processors come first
+            name, *counts = line.split()
+            if number := name[3:]:  # the first line is the sum of all
+                ticks[number] = self._not_less(number, list(map(int, counts)))
+        self._ticks = ticks
+        seconds: list[Sample] = []
+        guests: list[Sample] = []
+        for number, counts in ticks.items():
+            in_modes = zip(_MODES, counts, strict=False)
+            in_guests = zip(_GUEST_MODES, counts[len(_MODES) :], strict=False)
+            seconds += [(label_text(_MODE_LABELS, (number, mode)), n / TICKS_PER_SECOND) for mode, n in in_modes]
+            guests += [(label_text(_MODE_LABELS, (number, mode)), n / TICKS_PER_SECOND) for mode, n in in_guests]
+        yield family("node_cpu_seconds_total", "counter", "Seconds the CPUs spent in each mode.", seconds)
+        yield family("node_cpu_guest_seconds_total", "counter", "Seconds the CPUs spent in guests (VMs).", guests)
+
+    def _not_less(self, number: str, ticks: list[int]) -> list[int]:
+        before = self._ticks.get(number, ticks)
+        if before[_IDLE] - ticks[_IDLE] >= _PUT_BACK_SECONDS * TICKS_PER_SECOND:
+            return ticks
+        return list(map(max, before, ticks))
 
 
 def stat(machine: Machine) -> Iterator[str]:

@@ -1,7 +1,8 @@
 """/metrics/node: the host's families in one page, each collector guarded and timed as node_exporter does it.
 
-Everything is read when it is asked for, as node_exporter does; nothing is kept but what may hang (mounts) or is slow
-(units). Refuses to invent names: what node_exporter does not export is no business of this page.
+Everything is read when it is asked for, as node_exporter does; nothing is kept but what may hang (mounts), is slow
+(units), or must not go back (processors). Refuses to invent names: what node_exporter does not export is no business
+of this page.
 """
 
 import threading
@@ -22,7 +23,6 @@ from monitor.probes.file_systems import FileSystems
 _STATELESS: tuple[tuple[str, Callable[[Machine], Iterable[str]]], ...] = (
     ("bonding", devices.bonding),
     ("conntrack", kernel.conntrack),
-    ("cpu", kernel.cpu),
     ("diskstats", devices.diskstats),
     ("edac", devices.edac),
     ("filefd", kernel.filefd),
@@ -56,6 +56,7 @@ class NodePage:
         self._clock = clock
         here = machine or Machine()
         stateful = (
+            ("cpu", kernel.Processors().collect),
             ("filesystem", Mounts(file_systems).collect),
             ("systemd", (units or Units()).collect),
             ("textfile", TextFiles(textfile_directory).collect),

@@ -53,7 +53,7 @@ class Units:
         if not self._first_look.wait(_FIRST_SECONDS):
             raise NothingToCollect
         if self._error is not None:
-            raise self._error
+            raise self._error.with_traceback(None)  # or each scrape would add to the traceback of the last one
         yield self._text
 
     def _look(self) -> None:

@@ -33,6 +33,8 @@ CHILD_COMMAND = (sys.executable, "-I", "-S", "-c", _CHILD)
 _BUSY_WAIT_SECONDS = 0.5
 """How long a second question waits for the child before it gets one of its own: answers take microseconds."""
 _REAP_SECONDS = 0.5
+_MOST_AT_ONCE, _MOST_BYTES_AT_ONCE = 32, 4096
+"""How much is asked before answers are read: it fits into a pipe of a single page, and so do the answers."""
 _HINT = "a network mount whose server is gone does this; umount -l ends the wait"
 
 
@@ -46,6 +48,10 @@ class FileSystemUsage:
     inodes: int
     """0 on file systems without a fixed number of them (btrfs)."""
     inodes_available: int
+
+
+class NoAnswer(ProbeError):  # noqa: N818 - the tree's root carries the word
+    """A file system did not answer in time, or has not yet answered an earlier question."""
 
 
 class FileSystems:
@@ -74,30 +80,56 @@ class FileSystems:
 
         Raises ProbeError when there is no such path, or no answer within the time.
         """
-        self._refuse_while_stuck(path)
+        found = self.usages([path], timeout_seconds)[path]
+        if isinstance(found, ProbeError):
+            raise found
+        return found
+
+    def usages(self, paths: Sequence[str], timeout_seconds: float) -> "dict[str, FileSystemUsage | ProbeError]":
+        """Do the same for many paths, each once, at the price of one question; each answer may take that long."""
+        found: dict[str, FileSystemUsage | ProbeError] = {}
+        waiting = []
+        for path in paths:
+            if (stuck := self._stuck_since(path)) is None:
+                waiting.append(path)
+            else:
+                found[path] = stuck
+        try:
+            while waiting:
+                answered = self._ask_some(_batch(waiting), timeout_seconds)
+                found |= answered
+                waiting = waiting[len(answered) :]
+        except ProbeError as error:
+            found |= dict.fromkeys(waiting, error)
+        return found
+
+    def _ask_some(self, paths: Sequence[str], timeout_seconds: float) -> "dict[str, FileSystemUsage | ProbeError]":
+        """Return what became of the first of ``paths``, at least of one: up to all, or to one that is not answered."""
         deadline = time.monotonic() + timeout_seconds
         shared = self._child_free.acquire(timeout=min(_BUSY_WAIT_SECONDS, timeout_seconds))
         try:
             child = (self._take_idle() if shared else None) or self._start()
-            answer = _ask(child, path, deadline)
-            if answer == b"":  # it had died since the last question: of the OOM killer, or of an operator
+            answers, is_silent = _ask(child, paths, deadline, timeout_seconds)
+            if not answers and not is_silent:  # it died since the last question: of the OOM killer, or of an operator
                 _end(child)
                 child = self._start()
-                answer = _ask(child, path, deadline)
-            if answer is None:
+                answers, is_silent = _ask(child, paths, deadline, timeout_seconds)
+            found = {path: _usage(path, answer) for path, answer in zip(paths, answers, strict=False)}
+            if is_silent:
+                path = paths[len(answers)]
                 self._give_up(child, path)
-                raise ProbeError(
-                    f"looking at the file system of {path}: no answer within {timeout_seconds:g} s",
-                    hint=_HINT,
-                )
-            if shared and answer:
+                message = f"looking at the file system of {path}: no answer within {timeout_seconds:g} s"
+                found[path] = NoAnswer(message, hint=_HINT)
+            elif shared and len(answers) == len(paths):
                 self._put_idle(child)
             else:
                 _end(child)
+                if not answers:
+                    found[paths[0]] = _usage(paths[0], b"")
         finally:
             if shared:
                 self._child_free.release()
-        return _usage(path, answer)
+        return found
 
     def close(self) -> None:
         """End the child, if there is one."""
@@ -123,18 +155,17 @@ class FileSystems:
         except OSError as error:
             raise ProbeError(f"starting the child that looks at file systems: {error}") from error
 
-    def _refuse_while_stuck(self, path: str) -> None:
+    def _stuck_since(self, path: str) -> NoAnswer | None:
+        """Return why nothing is asked about a path now; None when something may be."""
         with self._lock:
             if path not in self._stuck:
-                return
+                return None
             child, since = self._stuck[path]
             if child.poll() is None:
-                waited = time.monotonic() - since
-                raise ProbeError(
-                    f"looking at the file system of {path}: an earlier try hangs in the kernel since {waited:.0f} s",
-                    hint=_HINT,
-                )
+                waited = f"an earlier try hangs in the kernel since {time.monotonic() - since:.0f} s"
+                return NoAnswer(f"looking at the file system of {path}: {waited}", hint=_HINT)
             del self._stuck[path]
+            return None
 
     def _give_up(self, child: "subprocess.Popen[bytes]", path: str) -> None:
         self._kill(child)
@@ -146,33 +177,53 @@ class FileSystems:
         _close_pipes(child)
 
 
-def _ask(child: "subprocess.Popen[bytes]", path: str, deadline: float) -> bytes | None:
-    """Return the child's answer, empty if it died, None if it is silent until the deadline."""
+def _batch(paths: Sequence[str]) -> Sequence[str]:
+    """Return as many of the first paths as may be asked for at once; at least one."""
+    left = _MOST_BYTES_AT_ONCE
+    for number, path in enumerate(paths[:_MOST_AT_ONCE]):
+        left -= len(_question(path))
+        if left < 0 and number:
+            return paths[:number]
+    return paths[:_MOST_AT_ONCE]
+
+
+def _question(path: str) -> bytes:
+    return os.fsencode(path).hex().encode() + b"\n"
+
+
+def _ask(
+    child: "subprocess.Popen[bytes]", paths: Sequence[str], deadline: float, patience_seconds: float
+) -> tuple[list[bytes], bool]:
+    """Return the child's answers in order, and whether it kept silent about the next path: until ``deadline`` about the
+    first, for ``patience_seconds`` about each other one. Fewer answers and no silence: it died.
+    """
     assert child.stdin
     assert child.stdout
     try:
-        child.stdin.write(os.fsencode(path).hex().encode() + b"\n")
+        child.stdin.write(b"".join(map(_question, paths)))
     except BrokenPipeError:
-        return b""
-    answer = b""
+        return [], False
+    heard = b""
     with selectors.DefaultSelector() as selector:
         selector.register(child.stdout, selectors.EVENT_READ)
-        while not answer.endswith(b"\n"):
+        while (complete := heard.count(b"\n")) < len(paths):
             if not selector.select(max(0.0, deadline - time.monotonic())):
-                return None
-            piece = os.read(child.stdout.fileno(), 256)
+                return heard.split(b"\n")[:complete], True
+            piece = os.read(child.stdout.fileno(), 4096)
             if not piece:
-                return b""
-            answer += piece
-    return answer
+                break
+            heard += piece
+            if b"\n" in piece:
+                deadline = time.monotonic() + patience_seconds
+    return heard.split(b"\n")[:complete], False
 
 
-def _usage(path: str, answer: bytes) -> FileSystemUsage:
+def _usage(path: str, answer: bytes) -> FileSystemUsage | ProbeError:
     word, *numbers = answer.decode("ascii", "replace").split() or [""]
     if word == "error":
-        raise ProbeError(f"looking at the file system of {path}: {os.strerror(int(numbers[0]))}")
+        return ProbeError(f"looking at the file system of {path}: {os.strerror(int(numbers[0]))}")
     if word != "ok":
-        raise ProbeError(f"looking at the file system of {path}: the child that does it died")
+        return ProbeError(f"looking at the file system of {path}: the child that does it died")
     block, blocks, free, available, inodes, inodes_available = map(int, numbers)
     return FileSystemUsage(block * blocks, block * free, block * available, inodes, inodes_available)
 

@@ -5,7 +5,7 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from monitor.node.reading import Machine
 from monitor.node.textfile import TextFiles
 from monitor.node.timex import timex
 from monitor.node.units import Units, units
-from monitor.probes.file_systems import FileSystems, FileSystemUsage
+from monitor.probes.file_systems import FileSystems, FileSystemUsage, NoAnswer
 from monitor.result import ProbeError
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -53,13 +53,32 @@ def of(found: Samples, name: str, /, **labels: str) -> float | None:
 
 def test_processors_in_seconds_by_mode_and_guests_apart(machine: Machine) -> None:
     put(machine.proc, "stat", "cpu  300 0 0 0 0 0 0 0 0 0\ncpu0 100 1 2 300 4 5 6 7 8 9\ncpu1 200 0 0 0\nintr 5\n")
-    found = samples(kernel.cpu(machine))
+    found = samples(kernel.Processors().collect(machine))
     assert of(found, "node_cpu_seconds_total", cpu="0", mode="user") == 100 / kernel.TICKS_PER_SECOND
     assert of(found, "node_cpu_seconds_total", cpu="0", mode="steal") == 7 / kernel.TICKS_PER_SECOND
     assert of(found, "node_cpu_guest_seconds_total", cpu="0", mode="nice") == 9 / kernel.TICKS_PER_SECOND
     assert of(found, "node_cpu_seconds_total", cpu="1", mode="idle") == 0
     assert of(found, "node_cpu_seconds_total", cpu="1", mode="iowait") is None, "an old kernel has fewer columns"
     assert {dict(labels)["cpu"] for _, labels in found} == {"0", "1"}, "the sum of all is no processor"
+
+
+def test_a_processor_s_seconds_never_go_back_unless_it_was_put_back(machine: Machine) -> None:
+    processors, idle, iowait = kernel.Processors(), [], []
+    for ticks in ("9000 50", "9001 48", "9000 51", "4 0"):
+        put(machine.proc, "stat", f"cpu  0 0 0 0 0\ncpu0 0 0 0 {ticks}\nintr 5\n")
+        found = samples(processors.collect(machine))
+        for seen, mode in ((idle, "idle"), (iowait, "iowait")):
+            seen.append(round(of(found, "node_cpu_seconds_total", cpu="0", mode=mode) * kernel.TICKS_PER_SECOND))
+    assert (idle, iowait) == ([9000, 9001, 9001, 4], [50, 50, 51, 0])
+
+
+def test_what_goes_while_it_is_looked_at_costs_nothing_else(machine: Machine) -> None:
+    put(machine.sys, "class/net/bonding_masters", "gone bond0\n")
+    put(machine.sys, "class/net/bond0/bonding/slaves", "eth0\n")
+    put(machine.sys, "devices/system/edac/mc/mc0/ce_count", "3\n")
+    (Path(machine.sys) / "devices/system/edac/mc/mc1").mkdir()
+    assert of(samples(devices.bonding(machine)), "node_bonding_slaves", master="bond0") == 1
+    assert of(samples(devices.edac(machine)), "node_edac_correctable_errors_total", controller="0") == 3
 
 
 def test_counts_of_the_kernel(machine: Machine) -> None:
@@ -236,14 +255,11 @@ class Asked:
         self.now = 0.0
         self.paths: list[str] = []
 
-    def usage(self, path: str, timeout_seconds: float) -> FileSystemUsage:
-        self.paths.append(path)
-        if path == "/mnt/nas":
-            self.now += timeout_seconds
-            raise ProbeError("no answer")
-        if path == "/run":
-            raise ProbeError("permission denied")
-        return FileSystemUsage(100, 60, 50, 10, 7)
+    def usages(self, paths: Sequence[str], timeout_seconds: float) -> dict[str, FileSystemUsage | ProbeError]:
+        self.paths += paths
+        self.now += timeout_seconds * ("/mnt/nas" in paths)
+        special = {"/mnt/nas": NoAnswer("no answer"), "/run": ProbeError("permission denied")}
+        return {path: special.get(path, FileSystemUsage(100, 60, 50, 10, 7)) for path in paths}
 
 
 def test_file_systems_and_one_that_hangs(machine: Machine) -> None:
@@ -332,8 +348,12 @@ def test_units_are_asked_for_once_in_half_a_minute_and_not_waited_for_again(tmp_
 
 def test_a_systemctl_that_fails_is_a_failed_collector(tmp_path: Path) -> None:
     collector = Units(systemctl(tmp_path, "exit 1"), booted=lambda: True)
-    with pytest.raises(subprocess.CalledProcessError):
-        list(collector.collect(Machine()))
+    depths = []
+    for _ in range(3):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            list(collector.collect(Machine()))
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1, "what is kept of a failure does not grow with each scrape"
 
 
 def test_files_of_the_operator_are_passed_on_and_bad_ones_left_out(

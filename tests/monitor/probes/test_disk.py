@@ -16,7 +16,7 @@ import pytest
 from config.checks import Bound
 from monitor.check import Check, run_check
 from monitor.probes.disk import DiskProbe
-from monitor.probes.file_systems import FileSystems, FileSystemUsage
+from monitor.probes.file_systems import FileSystems, FileSystemUsage, NoAnswer
 from monitor.result import ProbeError, Status
 
 HANGS_ON_DEAD_PATHS = """
@@ -110,6 +110,16 @@ def test_a_dead_mount_is_given_up_and_others_are_still_answered(hanging: FileSys
     assert time.monotonic() - began < 5
     assert hanging.usage("/mnt/alive", 10) == FileSystemUsage(409_600, 204_800, 163_840, 1000, 900)
     assert hanging.stuck_children == 0
+
+
+def test_many_are_asked_for_at_once_and_a_dead_one_among_them_costs_its_own_time_only(hanging: FileSystems) -> None:
+    paths = ["/mnt/alive", *(f"/mnt/alive/{number:0200}" for number in range(40)), "/mnt/dead", "/mnt/last"]
+    began = time.monotonic()
+    found = hanging.usages(paths, 0.5)
+    assert time.monotonic() - began < 20
+    assert list(found) == paths
+    assert isinstance(found.pop("/mnt/dead"), NoAnswer)
+    assert {usage.total_bytes for usage in found.values()} == {409_600}  # type: ignore[union-attr]
 
 
 def test_a_dead_mount_does_not_hold_up_a_question_asked_meanwhile(hanging: FileSystems) -> None:
