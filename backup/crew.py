@@ -39,6 +39,10 @@ JobT = TypeVar("JobT", contravariant=True)
 class Bench(Protocol[JobT]):
     """Does jobs one after the other, in whatever process."""
 
+    def expect(self, job: JobT) -> None:
+        """Learn of a job as soon as it has come, while another is being done, in another thread. Must not raise."""
+        ...
+
     def do(self, job: JobT) -> object:
         """Do one job and give its result. Raises BackupError to fail the run."""
         ...
@@ -244,9 +248,9 @@ def _work(make_bench: Callable[[], Bench[JobT]], pipe: Connection, inherited: li
     # a worker makes a few tuples a blob, none of them in a cycle: looking for cycles took 5 % of its time
     gc.set_threshold(_COLLECT_EVERY)
     jobs: SimpleQueue[JobT | None] = SimpleQueue()
-    Thread(target=_listen, args=(pipe, jobs), name="listen", daemon=True).start()
     try:
         bench = make_bench()
+        Thread(target=_listen, args=(pipe, jobs, bench), name="listen", daemon=True).start()
         while True:
             job = jobs.get()
             result = None
@@ -264,10 +268,13 @@ def _work(make_bench: Callable[[], Bench[JobT]], pipe: Connection, inherited: li
     os._exit(1)
 
 
-def _listen(pipe: Connection, jobs: "SimpleQueue[JobT | None]") -> None:
+def _listen(pipe: Connection, jobs: "SimpleQueue[JobT | None]", bench: Bench[JobT]) -> None:
     """Take jobs off the pipe at once, so that parent and worker never both wait for the other to read."""
     try:
         while True:
-            jobs.put(pipe.recv())
+            job = pipe.recv()
+            if job is not None:
+                bench.expect(job)
+            jobs.put(job)
     except (EOFError, OSError):
         os._exit(0)  # the parent is gone or has enough

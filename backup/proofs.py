@@ -17,6 +17,7 @@ from backup.crypto import MasterKey
 from backup.errors import CorruptData, FileMissing, StorageError
 from backup.pack import BlobCodec, BlobEntry, batches, parse_header, split_pack
 from backup.storage.base import FileKind, Storage
+from backup.storage.reading_ahead import Read, announced, expect
 
 _ATTEMPTS: Final = 2
 """A pack that fails is read once more, in case it was the way here that flipped the bit."""
@@ -56,8 +57,9 @@ class Proving:
     """Packs being proven while the caller does something else: `advance` now and then, `finish` at the end, `close`."""
 
     def __init__(self, storage: Storage, key: MasterKey, tasks: Iterable[PackTask], total_bytes: int) -> None:
-        self._tasks = iter(tasks)
         self._workers = len(os.sched_getaffinity(0)) if total_bytes >= _WORTH_PROCESSES_BYTES else 0
+        # a worker is told of the next pack; without workers it is on its way while this process proves one
+        self._tasks = iter(tasks) if self._workers else announced(storage, tasks, _reads)
         self._crew = Crew[PackTask](lambda: _Prover(storage, key), self._workers)
         self._under_way = 0
 
@@ -90,12 +92,20 @@ class Proving:
             yield proof
 
 
+def _reads(task: PackTask) -> tuple[Read, ...]:
+    return (Read(FileKind.DATA, task.pack),)
+
+
 class _Prover:
     """The bench at which one worker proves pack after pack."""
 
     def __init__(self, storage: Storage, key: MasterKey) -> None:
         self._storage = storage
         self._codec = BlobCodec(key)
+
+    def expect(self, job: PackTask) -> None:
+        """Have the pack come."""
+        expect(self._storage, _reads(job))
 
     def do(self, job: PackTask) -> PackProof:
         """Read a pack, twice when the first time shows a defect; a defect must show both times to count."""

@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backup.crew import Crew
 from backup.errors import Interrupted, RestoreError
@@ -35,6 +35,8 @@ from backup.tree import Node, as_text
 
 _JOB_LEAVES = 256
 _JOB_BYTES = 16 << 20
+_PART_BYTES = 64 << 20
+"""Of a big file written by one job; more than a pack holds, unless it is compressed far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,14 @@ class _BigFile:
     failed: bool = False
     reused: bool = False
     touched: bool = False
+
+
+@dataclass(slots=True)
+class _Part:
+    """What of a big file lies in one pack: a pack is read once, wherever its blobs belong."""
+
+    blobs: list[tuple[int, bytes]] = field(default_factory=list)
+    bytes: int = 0
 
 
 class _Execution:
@@ -225,21 +235,29 @@ class _Execution:
         if verdict is Verdict.TRUST:
             self._finish_big(big)
             return
-        part: list[tuple[int, bytes]] = []
-        offset = start = 0
+        parts: dict[str, _Part] = {}
+        offset = 0
         for name in node.content or ():
-            location = self._repository.index.lookup(BlobKind.DATA, name)
-            part.append((offset, name))
-            offset += plain_length(location.length, location.uncompressed_length) if location else 0
-            if offset - start >= _JOB_BYTES:
-                self._submit_part(big, part)
-                part, start = [], offset
+            pack, length = self._place(name)
+            part = parts.setdefault(pack, _Part())
+            part.blobs.append((offset, name))
+            part.bytes += length
+            offset += length
+            if part.bytes >= _PART_BYTES:
+                self._submit_part(big, parts.pop(pack).blobs)
         if offset != node.size:
             big.failed = True
             self._fail(path, f"its blobs hold {offset} bytes, and its metadata say {node.size}")
-        if part:
-            self._submit_part(big, part)
+        for part in parts.values():
+            self._submit_part(big, part.blobs)
         self._finish_big(big)
+
+    def _place(self, name: bytes) -> tuple[str, int]:
+        """Say in which pack a blob is, and how long it is; no pack has one that is missing."""
+        location = self._repository.index.lookup(BlobKind.DATA, name)
+        if location is None:
+            return "", 0
+        return location.pack, plain_length(location.length, location.uncompressed_length)
 
     def _begin_big(self, big: _BigFile) -> Verdict:
         """Open or make the file; what cannot be opened as it is is made anew. Raises OSError."""

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from backup.errors import CorruptData, StorageError
 from backup.overwriting import Overwrite, Verdict, judge, matches_blob
 from backup.pack import BlobKind
-from backup.reader import BlobReader
+from backup.reader import BlobReader, reads
 from backup.repository import Repository
 from backup.sources.base import Problem
 from backup.sources.files import describe
+from backup.storage.reading_ahead import announced, expect
 from backup.target import HOLE, Target, apply_metadata, drop_other_xattrs, make_special, write_at
 from backup.tree import Node, as_text, parse_tree
 
@@ -102,6 +103,14 @@ class WritingBench:
         self._sparse = sparse
         self._overwrite = overwrite
         self._trees: dict[bytes, list[Node]] = {}
+
+    def expect(self, job: WriteJob) -> None:
+        """Have the blobs of a big file come; which ones small files need is known when their trees are read."""
+        if isinstance(job, WriteBlobs) and not job.compare:
+            names = dict.fromkeys(name for _, name in job.blobs)
+            known = [name for name in names if self._repository.index.contains(BlobKind.DATA, name)]
+            for wanted in self._repository.plan_reads(BlobKind.DATA, known):
+                expect(self._repository.storage, reads(wanted))
 
     def do(self, job: WriteJob) -> Written:
         """Do one job; what fails is in the result."""
@@ -192,7 +201,7 @@ class WritingBench:
                 known.append(name)
             else:
                 yield name, f"blob {name.hex()[:8]} is in no pack that an index names"
-        for wanted in self._repository.plan_reads(BlobKind.DATA, known):
+        for wanted in announced(self._repository.storage, self._repository.plan_reads(BlobKind.DATA, known), reads):
             done: set[bytes] = set()
             try:
                 for name, plain in self._reader.read(wanted):

@@ -111,6 +111,9 @@ class SealingBench:
         self._stored: list[PackRecord] = []
         self._new_in_a_row = 0
 
+    def expect(self, job: Job) -> None:
+        """The system reads files ahead."""
+
     def do(self, job: Job) -> object:
         """Do one job. Raises BackupError when the repository cannot take it."""
         match job:

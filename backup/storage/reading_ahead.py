@@ -189,6 +189,14 @@ class ReadingAhead:
         storage.retain(kind, name, until)
 
 
+def expect(storage: Storage, reads: Iterable[Read]) -> None:
+    """Begin reads that will be asked for, as far as there is room and the storage can."""
+    if isinstance(storage, ReadingAhead):
+        for read in reads:
+            if not storage.expect(read):
+                return
+
+
 def announced(storage: Storage, items: Iterable[T], reads: Callable[[T], Iterable[Read]]) -> Iterator[T]:
     """Give ``items`` one by one, while what ``reads`` says of the next few is on its way, where the storage can.
 

@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import SecretStr
@@ -225,7 +226,7 @@ class S3Storage:
         ranged = offset > 0 or length is not None
         if ranged:
             arguments["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        parts: list[bytes] = []
+        came = BytesIO()  # which gives what it holds without a copy
         began = not ranged
         try:
             answer = self._client.get_object(**arguments)
@@ -233,15 +234,16 @@ class S3Storage:
             told_range: str | None = answer.get("ContentRange")
             began = began or (told_range or "").startswith(f"bytes {offset}-")
             body: Any = answer["Body"]
-            parts.extend(read_paced(body, expected, self._pace or AT_ONCE))
+            for part in read_paced(body, expected, self._pace or AT_ONCE):
+                came.write(part)
         except Exception as error:
             if _is_behind_the_end(error):
                 return b""
             broken = failure("read", self._shown(key), error)
-            if parts and began and not broken.permanent:
-                raise CutOff(str(broken), b"".join(parts), hint=broken.hint or "") from error
+            if came.tell() and began and not broken.permanent:
+                raise CutOff(str(broken), came.getvalue(), hint=broken.hint or "") from error
             raise broken from error
-        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        content = came.getvalue()
         if len(content) != expected:
             message = f"could not read {self._shown(key)}: {len(content)} of {expected} bytes came"
             raise CutOff(message, content) if began else StorageError(message)

@@ -1,8 +1,10 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -20,6 +22,11 @@ class EchoBench:
 
     def __init__(self) -> None:
         self.done = 0
+        self.told_of_next = threading.Event()
+
+    def expect(self, job: str | bytes) -> None:
+        if job == "next":
+            self.told_of_next.set()
 
     def do(self, job: str | bytes) -> object:
         self.done += 1
@@ -34,6 +41,8 @@ class EchoBench:
             raise ZeroDivisionError("a bug")
         if job == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if job == "until told of the next":
+            return self.told_of_next.wait(timeout=60)
         if job == "hang":
             time.sleep(600)
         return job
@@ -121,6 +130,11 @@ def test_a_worker_that_is_killed_fails_the_run_with_the_signal() -> None:
     with pytest.raises(BackupError, match="ended by signal 9"):
         work(crew, *["a", "b", "die"] + ["c"] * 50)
     crew.close()
+
+
+def test_a_worker_learns_of_the_next_job_while_it_does_one() -> None:
+    with closing(Crew(EchoBench, workers=1)) as crew:
+        assert work(crew, "until told of the next", "next") == [(0, True), (1, "next")]
 
 
 def test_closing_ends_workers_that_hang() -> None:
