@@ -32,7 +32,7 @@ FORMS: Mapping[str, str] = {
     STORAGE_CLASS: "must be one of S3's storage classes in capitals, such as STANDARD_IA",
     COLUMN_OF_TABLE: "must be TABLE.COLUMN",
     COLUMN_OF_DATABASE: "must be DATABASE.TABLE.COLUMN",
-    FILE_NAME: "must be a file's name of at most 255 characters, without a slash",
+    FILE_NAME: "must be a file's name, without a slash",
     AT_MOST: "must be a number and a duration, such as '1 per 1h'",
     OCTAL_MODE: "must be an octal mode, such as '0640'",
     OBJECT_IDENTIFIER: "must be an object identifier in numbers, such as 1.3.6.1.2.1.1.3.0",
@@ -55,6 +55,7 @@ _WORDING: Mapping[str, str] = {
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
     "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters",
     "too_short": "must not be empty",
 }
 

@@ -8,12 +8,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from config.windows import WeeklyWindow
 
-NAME = r"^[^\s/\x00-\x1f][^/\x00-\x1f]{0,99}$"
+NAME = r"^[^\s/\x00-\x1f][^/\x00-\x1f]*$"
+"""Without its length: a bounded repetition of nearly all of Unicode takes 70 KiB wherever it stands."""
 IDENTIFIER = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 AT_MOST = r"^\d+ per \d+(ms|[smhdwy])$"
 """How often at most, such as ``1 per 1h``."""
 
-Name = Annotated[str, Field(pattern=NAME)]
+Name = Annotated[str, Field(pattern=NAME, max_length=100)]
 """1 to 100 characters, no slash."""
 Identifier = Annotated[str, Field(pattern=IDENTIFIER)]
 """1 to 63 letters, digits, dots, dashes and underscores, the first a letter or digit."""
@@ -53,6 +54,10 @@ AbsolutePath = Annotated[Path, Field(strict=False), AfterValidator(_absolute)]
 """A path that means the same wherever keepwatch was started."""
 SecretFile = Annotated[Path, Field(strict=False), AfterValidator(_absolute_or_bare)]
 """A file whose first line is a secret; a bare name is a systemd credential."""
+
+
+SHARED = ConfigDict(defer_build=False)
+"""Configuration of a model that many others hold: made ready once, and not anew within each of them."""
 
 
 class Model(BaseModel):

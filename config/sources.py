@@ -10,7 +10,7 @@ from config.model import AbsolutePath, Identifier, Model
 from config.postgres import PostgresSource
 from config.units import ByteSize, Duration
 
-FILE_NAME = r"^[^/\x00]{1,255}$"
+FILE_NAME = r"^[^/\x00]+$"
 
 
 class FilesSource(Model):
@@ -42,7 +42,7 @@ class CommandSource(Model):
     type: Literal["command"]
     run: str = Field(min_length=1, examples=["ldapsearch -LLL -x -b dc=example,dc=com"])
     """Command line; run without a shell."""
-    file_name: str = Field("output", pattern=FILE_NAME, examples=["directory.ldif"])
+    file_name: str = Field("output", pattern=FILE_NAME, max_length=255, examples=["directory.ldif"])
     """Name of the file that it becomes in the snapshot."""
     environment: dict[str, SecretText] = Field({}, examples=[{"LDAPTLS_CACERT": "/etc/ssl/ldap.pem"}])
     """Variables added to its environment; write secrets in them as ${VARIABLE}."""

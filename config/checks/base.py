@@ -21,7 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from config.checks.forecast import Forecasts
-from config.model import AT_MOST, Model, Name
+from config.model import AT_MOST, SHARED, Model, Name
 from config.selection import Selection
 from config.threshold import Threshold
 from config.units import Duration
@@ -47,6 +47,8 @@ Readings = Mapping[str, str]
 
 class Bound(Model):
     """A threshold in its long form: which reading, where it raises, where it clears."""
+
+    model_config = SHARED
 
     reading: str | None = Field(None, examples=["inodes_used"])
     """Name of the reading; the check's main one when left out."""
@@ -88,6 +90,8 @@ Bounds = Annotated[
 
 class ActionSettings(Model):
     """A command run when a status is reached."""
+
+    model_config = SHARED
 
     run: str = Field(min_length=1, examples=["/usr/local/sbin/clean-tmp"])
     """Shell command."""

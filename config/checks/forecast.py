@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from config.model import Model
+from config.model import SHARED, Model
 from config.threshold import Threshold
 from config.units import Duration
 
@@ -28,6 +28,8 @@ def quantity(text: str) -> Threshold:
 class ForecastLevel(Model):
     """When a forecast becomes a status."""
 
+    model_config = SHARED
+
     within: Duration = Field(examples=["24h"])
     """How soon it has to be."""
     when: Threshold | None = Field(None, examples=["> 60%"])
@@ -43,6 +45,8 @@ Level = Annotated[ForecastLevel | None, BeforeValidator(_as_level, json_schema_i
 
 class ForecastSettings(Model):
     """What a reading will reach, should it go on like this."""
+
+    model_config = SHARED
 
     reading: str | None = Field(None, examples=["used"])
     """Name of the reading; the check's main one when left out."""

@@ -142,6 +142,7 @@ FAULTS = [
     (HTTP.replace("https", "ftp"), 4, "checks[web].url", "must begin with http:// or https://", None),
     ('[[notify]]\nname = "a"', 1, "notify[a].url", "is missing: any Apprise URL", None),
     ('[[notify]]\nname = "a"\nurl = "json://x"\n' * 2, 5, "notify[a].name", r"already taken at .*:2", '"a"'),
+    (f'[[checks]]\nname = "{"n" * 101}"\ntype = "cpu"', 2, f"checks[{'n' * 101}].name", "at most 100 characters", None),
     ('[heartbeat]\nurl = "hc-ping.com"', 2, "heartbeat.url", "must begin with http:// or https://", None),
 ]  # fmt: skip
 
