@@ -12,8 +12,11 @@ from backup.pack import BlobKind
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.sources.base import SavedFile
-from backup.tree import content_of, encode_name, parse_node, split_tree
-from backup.walking import locate, walk_together
+from backup.tree import content_of, encode_name, parse_node, split_tree, subtree_of
+from backup.walking import locate
+
+_CONTENT = '"content":['
+"""Part of the node of a file that has any."""
 
 
 @dataclass(slots=True)
@@ -32,34 +35,40 @@ class EarlierSnapshot:
 
     def is_whole(self, path: str) -> bool:
         """Whether the index knows all pieces of all files below a folder, which must be there."""
-        try:
-            tree = locate(self.repository, self.snapshot, path).tree
-        except SnapshotMissing:
-            return False
         known = self.repository.index.contains
-        return tree is not None and all(
-            known(BlobKind.DATA, piece)
-            for _, node, _ in walk_together(self.repository, [tree])
-            for piece in node.content or ()
-        )
+        waiting = [self._tree(path)]
+        while waiting:
+            tree = waiting.pop()
+            if tree is None or not known(BlobKind.TREE, tree):
+                return False
+            for node in self._nodes_of(tree).values():
+                if subtree := subtree_of(node):
+                    waiting.append(subtree)
+                elif _CONTENT in node and not all(known(BlobKind.DATA, piece) for piece in content_of(node)):
+                    return False
+        return True
 
     def find(self, path: str) -> SavedFile | None:
         """Find a file."""
         folder, name = posixpath.split(path)
         if folder != self._folder:
-            self._folder, self._nodes = folder, self._load(folder)
+            tree = self._tree(folder)
+            self._folder, self._nodes = folder, self._nodes_of(tree) if tree else {}
         encoded = self._nodes.get(encode_name(name))
         if encoded is None:
             return None
-        return SavedFile(parse_node(encoded).size, tuple(content_of(encoded)))
+        node = parse_node(encoded)
+        return SavedFile(node.size, node.content or ())
 
     def read(self, pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
         """Give the pieces, pack by pack."""
         return self.repository.load_blobs(BlobKind.DATA, pieces)
 
-    def _load(self, folder: str) -> dict[str, str]:
+    def _tree(self, folder: str) -> bytes | None:
         try:
-            tree = locate(self.repository, self.snapshot, folder).tree
+            return locate(self.repository, self.snapshot, folder).tree
         except SnapshotMissing:
-            return {}
-        return split_tree(self.repository.load_blob(BlobKind.TREE, tree)) if tree else {}
+            return None
+
+    def _nodes_of(self, tree: bytes) -> dict[str, str]:
+        return split_tree(self.repository.load_blob(BlobKind.TREE, tree))
