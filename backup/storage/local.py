@@ -181,6 +181,23 @@ class LocalStorage:
         except OSError as error:
             raise _failure("delete", path, error) from error
 
+    def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
+        """Unlink all, then sync each folder once."""
+        folders = set()
+        for name in names:
+            path = self._path(kind, name)
+            try:
+                with suppress(FileNotFoundError):
+                    os.unlink(path)
+                    folders.add(os.path.dirname(path))
+            except OSError as error:
+                raise _failure("delete", path, error) from error
+        for folder in folders:
+            try:
+                _sync_folder(folder)
+            except OSError as error:
+                raise _failure("delete files in", folder, error) from error
+
     def _path(self, kind: FileKind, name: str) -> str:
         if not is_file_name(kind, name):
             raise ValueError(f"{name!r} does not name a {kind} file")

@@ -151,3 +151,20 @@ def test_an_unknown_scheme_is_an_error_and_not_a_folder() -> None:
     with pytest.raises(StorageError, match="no storage of this kind") as refused:
         open_storage("swift:container:/path")
     assert refused.value.permanent
+
+
+def test_of_many_deleted_files_each_folder_is_synced_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, synced = LocalStorage(root), []
+    names = [f"{shard}{number:062x}" for shard in ("aa", "bb") for number in range(5)]
+    for name in names:
+        storage.put(FileKind.DATA, name, b"x")
+    sync = os.fsync
+
+    def note_sync(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}")[-2:])
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    storage.delete_all(FileKind.DATA, [*names, "cc" * 32])
+    assert list(storage.list(FileKind.DATA)) == []
+    assert sorted(synced) == ["aa", "bb"]
