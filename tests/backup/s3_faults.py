@@ -16,19 +16,30 @@ from typing import Self
 FAULTS = ("internal error", "slow down", "unavailable", "reset before", "reset after", "truncated", "delay")
 """``reset after`` is the nasty one: the server has done it, and the client never hears of it."""
 _STATUS = {"internal error": (500, "InternalError"), "slow down": (503, "SlowDown"), "unavailable": (502, "BadGateway")}
+_DEADLINE_SECONDS = 60.0
+_FOLDERS = ("data", "index", "snapshots", "locks", "keys")
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect"}
 
 
 class FaultyProxy:
-    """Use it as a context manager. ``share`` of the requests meet a fault of ``faults``, drawn with ``seed``."""
+    """Use it as a context manager. ``share`` of the requests meet a fault of ``faults``, drawn with ``seed``.
 
-    def __init__(self, upstream: str, *, seed: int, share: float, faults: tuple[str, ...] = FAULTS) -> None:
-        self.upstream, self.share, self.faults = upstream, share, faults
+    Every request takes ``latency_seconds`` longer than it would.
+    """
+
+    def __init__(
+        self, upstream: str, *, seed: int = 1, share: float = 0.0, faults: tuple[str, ...] = FAULTS,
+        latency_seconds: float = 0.0,
+    ) -> None:  # fmt: skip
+        self.upstream, self.share, self.faults, self.latency_seconds = upstream, share, faults, latency_seconds
+        self.asked: Counter[str] = Counter()
+        """Requests that were passed on, by method and the first folder below the repository."""
         self.done: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._writes_left: int | None = None
         self._denied: tuple[str, ...] = ()
+        self._together: dict[str, threading.Barrier] = {}
         proxy = self
 
         class Handler(_Handler):
@@ -61,6 +72,19 @@ class FaultyProxy:
         with self._lock:
             self._denied = methods
 
+    def let_pass_together(self, what: str, count: int) -> None:
+        """Let requests for ``what`` (as `asked` has it) pass only when so many wait; one that waits alone is lost."""
+        self._together[what] = threading.Barrier(count)
+
+    def wait_for_others(self, method: str, path: str) -> None:
+        """Raises BrokenBarrierError when they do not come."""
+        what = f"{method} {_folder(path)}"
+        with self._lock:
+            self.asked[what] += 1
+        time.sleep(self.latency_seconds)
+        if what in self._together:
+            self._together[what].wait(_DEADLINE_SECONDS)
+
     def choose(self, method: str) -> str:
         with self._lock:
             fault = ""
@@ -73,6 +97,10 @@ class FaultyProxy:
                 fault = self._random.choice(self.faults)
             self.done[fault or "passed"] += 1
             return fault
+
+
+def _folder(path: str) -> str:
+    return next((folder for folder in _FOLDERS if f"/{folder}/" in path.partition("?")[0]), "")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -99,6 +127,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "delay":
             time.sleep(0.2)
+        try:
+            self.owner.wait_for_others(self.command, self.path)
+        except threading.BrokenBarrierError:
+            self._refuse(403, "WaitedAlone")
+            return
         status, headers, content = self._ask(body)
         if fault == "reset after":
             self._reset()
