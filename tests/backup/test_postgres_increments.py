@@ -19,6 +19,7 @@ from keepwatch.clock import now
 from tests.backup.conftest import Restic
 from tests.backup.postgres_scene import JOB, SUMS, Office, office
 from tests.backup.repositories import create
+from tests.backup.test_wal import ARCHIVED, Archive, switch, ticking, whole_into
 from tests.servers import other_postgres
 from tests.servers.postgres import Postgres
 from tests.servers.private import hand_over, private_folder, run
@@ -262,9 +263,19 @@ def test_after_a_dump_and_after_pieces_were_lost_all_is_read(place: Office, repo
     assert how(save(place, repository)).endswith("cannot be gone by: it is no base backup")
 
 
-def test_log_on_top_of_an_increment_reaches_a_moment(place: Office, repository: Repository) -> None:
-    save(place, repository, full=True)
-    place.bench("-n", "-c", "2", "-t", "100")
-    report = saved_changes(place, repository)
-    with place.alive(repository, report.snapshot_id, RecoveryTarget()) as alive:
-        assert alive.running.query(SUMS) is True
+def test_the_log_goes_on_from_an_increment_to_any_moment(programs: Path, repository: Repository) -> None:
+    with private_folder("wal") as wal:
+        archived = ARCHIVED | {"archive_command": whole_into(wal)}
+        with office(SUMMARIES | archived, programs=programs) as place:
+            save(place, repository, full=True)
+            place.bench("-n", "-c", "2", "-t", "100")
+            snapshot = saved_changes(place, repository).snapshot_id
+            with place.load():
+                ticks = ticking(place, 2)
+                switch(place, wal)
+            place.server.sql("select pg_switch_wal()")
+            Archive(repository, wal).take()
+            chosen, number = ticks[len(ticks) // 2]
+            with place.alive(repository, snapshot, RecoveryTarget(moment=chosen)) as alive:
+                assert alive.running.query("select max(n) from books.tick") == number
+                assert alive.running.query(SUMS) is True
