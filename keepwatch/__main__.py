@@ -22,7 +22,9 @@ def main() -> None:
     begin(sys.argv[1:], os.environ)  # goes on while what follows is being imported
     from keepwatch.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    status = run(sys.argv[1:])
+    gc.freeze()  # or the interpreter, before it ends, looks for cycles in all that was ever imported, and then again
+    sys.exit(status)
 
 
 if __name__ == "__main__":
