@@ -19,8 +19,9 @@ class PostgresSource(Model):
     """File whose first line is the password; libpq's own ways (such as ~/.pgpass) when left out."""
     method: Literal["physical", "logical"] = "physical"
     """Physical copies the cluster's files while it runs, and can be brought to any moment with its WAL; the user needs
-    the attribute REPLICATION and should be a member of pg_monitor and pg_read_all_data. Logical dumps databases, which
-    load into any newer version.
+    the attribute REPLICATION and should be a member of pg_monitor and pg_read_all_data. From PostgreSQL 17 on, with
+    `summarize_wal = on`, the server reads and sends only what changed. Logical dumps databases, which load into any
+    newer version.
     """
     databases: list[str] = Field([], examples=[["ledger"]])
     """Databases to dump, and whose tables are counted; all when left out. A base backup holds them all anyway."""
