@@ -69,6 +69,7 @@ PHRASES: Mapping[tuple[str, str], str] = {
     ("smart", "powered_on"): "%(subject)s has run for %(value)s",
     ("smart", "self_test_passed"): "the last self-test of %(subject)s failed (passed: %(value)s)",
     ("md_raid", "missing"): "%(subject)s lacks %(value)s disks",
+    ("md_raid", "degraded"): "%(subject)s has lacked disks for %(value)s",
     ("md_raid", "failed"): "%(subject)s has %(value)s failed disks",
     ("md_raid", "spare"): "%(subject)s has %(value)s spare disks",
     ("md_raid", "rebuilt"): "%(subject)s is rebuilt by %(value)s",

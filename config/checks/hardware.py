@@ -73,18 +73,21 @@ class SmartCheck(Discovering):
 
 class MdRaidCheck(Discovering):
     """Software RAID of Linux (md), an entity an array. Main reading `missing` (count of disks it should have); also
-    `failed`, `spare` (counts), `rebuilt` (ratio, while it repairs itself), `mismatches` (count of the last check).
+    `degraded` (seconds for which it has lacked any), `failed`, `spare` (counts), `rebuilt` (ratio, while it repairs
+    itself), `mismatches` (count of the last check). A failed disk is critical at once; one that is only missing gets a
+    quarter of an hour, since arrays that start or are worked on lack one for a while.
     """
 
     type: Literal["md_raid"]
     readings: ClassVar[Readings] = {
         "missing": "count",
+        "degraded": "seconds",
         "failed": "count",
         "spare": "count",
         "rebuilt": "ratio",
         "mismatches": "count",
     }
-    defaults = {"critical": ["> 0", {"reading": "failed", "raise": "> 0"}]}
+    defaults = {"critical": [{"reading": "failed", "raise": "> 0"}, {"reading": "degraded", "raise": "> 15m"}]}
 
 
 class ZfsCheck(Discovering):

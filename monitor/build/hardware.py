@@ -51,7 +51,8 @@ RECIPES: Recipes = {
     hardware.FansCheck: Recipe(lambda check, _shared: FansProbe(selection=check.selection)),
     hardware.SmartCheck: Recipe(_smart, optional=_but(hardware.SmartCheck, "new_defects")),
     hardware.MdRaidCheck: Recipe(
-        lambda check, _shared: MdRaidProbe(check.selection), optional=frozenset({"rebuilt", "mismatches"})
+        lambda check, shared: MdRaidProbe(check.name, shared.clock, shared.memories, check.selection),
+        optional=frozenset({"rebuilt", "mismatches"}),
     ),
     hardware.ZfsCheck: Recipe(
         lambda check, _shared: ZfsProbe(check.timeout.total_seconds() / 2, check.selection),

@@ -1,10 +1,13 @@
 """Software RAID (md), from /proc/mdstat and /sys/block; formats: md(4), Documentation/admin-guide/md.rst."""
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from config.selection import EVERYTHING, Selection
+from monitor.memory import Memories
 from monitor.node.reading import read_or
 from monitor.probes.system import PROC
 from monitor.result import Measurement, NoData, ProbeError, Reading
@@ -18,14 +21,26 @@ class MdRaidProbe:
     """All arrays, or the included ones."""
 
     def __init__(
-        self, selection: Selection = EVERYTHING, proc: Path = PROC, sys_block: Path = Path("/sys/block")
+        self,
+        name: str,
+        clock: Callable[[], datetime],
+        memories: Memories,
+        selection: Selection = EVERYTHING,
+        proc: Path = PROC,
+        sys_block: Path = Path("/sys/block"),
     ) -> None:
+        """``name``: under which ``memories`` keeps over restarts since when arrays lack disks."""
+        self._memory = f"degraded arrays {name}"
+        self._clock = clock
+        self._memories = memories
         self._selection = selection
         self._mdstat = proc / "mdstat"
         self._sys_block = sys_block
 
     def measure(self) -> Measurement:
-        """Return ``missing``, ``failed``, ``spare``, ``rebuilt`` while it repairs itself, ``mismatches``, by array."""
+        """Return ``missing``, ``degraded``, ``failed``, ``spare``, ``rebuilt`` while it repairs itself, ``mismatches``,
+        by array.
+        """
         try:
             text = self._mdstat.read_text(encoding="ascii", errors="replace")
         except FileNotFoundError as error:
@@ -38,7 +53,20 @@ class MdRaidProbe:
         missing = self._selection.missing(match["name"] for match in arrays)
         if not arrays and not missing:
             raise NoData("this machine has no software RAID")
-        return Measurement([reading for match in arrays for reading in self._readings(match)], missing=missing)
+        readings = [reading for match in arrays for reading in self._readings(match)]
+        return Measurement([*readings, *self._degraded(readings)], missing=missing)
+
+    def _degraded(self, readings: Sequence[Reading]) -> Iterator[Reading]:
+        """Yield for how long each array has lacked disks."""
+        now = self._clock()
+        lacking = {one.entity: one.value > 0 for one in readings if one.name == "missing"}
+        known = {name: datetime.fromisoformat(since) for name, since in self._memories.load(self._memory).items()}
+        # A moment in the future was written before the clock was set back.
+        since = {name: min(known.get(name, now), now) for name, lacks in lacking.items() if lacks}
+        with contextlib.suppress(OSError):  # a full disk costs the next daemon a quarter of an hour
+            self._memories.save(self._memory, {name: moment.isoformat() for name, moment in since.items()})
+        for name in lacking:
+            yield Reading("degraded", (now - since.get(name, now)).total_seconds(), "seconds", name)
 
     def _readings(self, match: "re.Match[str]") -> Iterator[Reading]:
         name, members = match["name"], re.findall(r"\S+\[\d+\](?:\([A-Z]\))*", match["rest"])

@@ -1,29 +1,33 @@
 """Software RAID, ZFS, btrfs and LVM: well, ill, absent, and what is not as expected."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from config.selection import Selection
+from monitor.memory import Memories
 from monitor.probes.btrfs import BtrfsProbe
 from monitor.probes.lvm import LvmProbe
 from monitor.probes.md_raid import MdRaidProbe
 from monitor.probes.zfs import ZfsProbe
 from monitor.result import NoData, ProbeError
 
+START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
 
 def md(tree: Any, mdstat: str, **files: str) -> MdRaidProbe:
     root = tree({"mdstat": mdstat, "block/md1/md/mismatch_cnt": "0\n", "block/md7/md/raid_disks": "2\n"} | files)
-    return MdRaidProbe(proc=root, sys_block=root / "block")
+    return MdRaidProbe("md", lambda: START, Memories(), proc=root, sys_block=root / "block")
 
 
 def test_arrays_in_order_miss_nothing(tree: Any, captured: Any, values: Any) -> None:
     found = values(md(tree, captured("mdstat-healthy")).measure())
     assert found == {
-        "md1/missing": 0, "md1/failed": 0, "md1/spare": 0, "md1/mismatches": 0,
-        "md0/missing": 0, "md0/failed": 0, "md0/spare": 1,
-        "md9/missing": 0, "md9/failed": 0, "md9/spare": 0,
+        "md1/missing": 0, "md1/failed": 0, "md1/spare": 0, "md1/mismatches": 0, "md1/degraded": 0,
+        "md0/missing": 0, "md0/failed": 0, "md0/spare": 1, "md0/degraded": 0,
+        "md9/missing": 0, "md9/failed": 0, "md9/spare": 0, "md9/degraded": 0,
     }  # fmt: skip
 
 
@@ -36,9 +40,23 @@ def test_a_failed_disk_a_rebuild_and_an_array_that_did_not_start_raise_the_alarm
     assert (found["md7/missing"], found["md7/spare"]) == (1, 0)
 
 
+def test_how_long_an_array_has_lacked_disks_outlives_the_daemon_and_ends_with_the_repair(
+    tree: Any, captured: Any, values: Any, tmp_path: Path
+) -> None:
+    def degraded(state: str, after_minutes: int) -> float:
+        root = tree({"mdstat": captured(f"mdstat-{state}")})
+        clock = lambda: START + timedelta(minutes=after_minutes)  # noqa: E731
+        probe = MdRaidProbe("md", clock, Memories(tmp_path / "memories"), proc=root, sys_block=root)
+        return float(values(probe.measure())["md1/degraded"])
+
+    assert [degraded("failing", minutes) for minutes in (0, 10, 20)] == [0, 600, 1200]
+    assert [degraded("failing", minutes) for minutes in (-30, -20)] == [0, 600], "a clock that was set back"
+    assert (degraded("healthy", 30), degraded("failing", 40)) == (0, 0)
+
+
 def test_a_machine_without_arrays_has_no_data(tree: Any, tmp_path: Path) -> None:
     with pytest.raises(NoData):
-        MdRaidProbe(proc=tmp_path / "none").measure()
+        MdRaidProbe("md", lambda: START, Memories(), proc=tmp_path / "none").measure()
     with pytest.raises(NoData):
         md(tree, "Personalities : \nunused devices: <none>\n").measure()
 
@@ -50,7 +68,7 @@ def test_something_else_than_mdstat_is_an_error(tree: Any) -> None:
 
 def test_a_named_array_that_is_gone_is_missing(tree: Any, captured: Any) -> None:
     root = tree({"mdstat": captured("mdstat-healthy")})
-    measured = MdRaidProbe(Selection(["md0", "md5"]), proc=root, sys_block=root).measure()
+    measured = MdRaidProbe("md", lambda: START, Memories(), Selection(["md0", "md5"]), root, root).measure()
     assert ({reading.entity for reading in measured.readings}, measured.missing) == ({"md0"}, ["md5"])
 
 
