@@ -82,7 +82,7 @@ class AppriseNotifier:
         order = {
             "url": self._url,
             "title": notification.title,
-            "body": f"{notification.body}\n\nmessage {notification.key}",
+            "body": f"{notification.body}\n\n#{notification.key}",
             "severity": notification.severity.label,
         }
         with subprocess.Popen(

@@ -29,7 +29,10 @@ WORDS = (
     "no news", "no checks", "starting", "well so far", "well",
     "full", "incremental", "drill", "verify", "forget", "prune", "extend", "planted drill",
     "recovered", "gone", "no longer configured",
-    "no backups", "promise broken", "not proven", "%(count)s critical", "%(count)s warning", "Processor and memory",
+    "hardware", "software", "network", "human error", "attack", "disaster", "rare", "unlikely", "possible", "likely",
+    "almost certain", "negligible", "minor", "moderate", "major", "severe",
+    "CPU", "Memory", "Disk", "Load", "no backups", "promise broken", "not proven", "%(count)s critical",
+    "%(count)s warning", "Processor and memory",
     "Disks", "Network", "Temperatures and fans", "Services", "Other",
 )  # fmt: skip
 """Words that come as values, which no search of the code for texts would find."""

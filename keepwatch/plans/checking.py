@@ -155,4 +155,4 @@ def _uncovered(book: PlanBook, settings: Settings) -> Iterator[Finding]:
         if kind not in covered:
             folder = str(settings.plans.folder)
             hint = Said("write one into %(folder)s, or name the risks that count in plans.risks", folder=folder)
-            yield Finding(Care.RISKS, "", Said("no plan for the risk of %(risk)s", risk=kind), hint)
+            yield Finding(Care.RISKS, "", Said("no plan for the risk of %(risk)s", risk=Said(kind)), hint)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from backup.errors import BackupError
 from config.plan_files import Plan, PlanBook, plan_files, read_plans
-from config.said import Said
+from config.said import Said, listed
 from config.settings import Settings
 from keepwatch.bridge import PLANS
 from keepwatch.plans.calling import plan_for_alert
@@ -100,7 +100,7 @@ class Shelf:
             owner=head.owner,
             deputies=tuple(head.deputies),
             contacts=tuple((contact.name, contact.role, contact.reach) for contact in head.contacts),
-            risk=f"{head.risk.kind}, {head.risk.likelihood}, {head.risk.impact}",
+            risk=listed([Said(head.risk.kind), Said(head.risk.likelihood), Said(head.risk.impact)]),
             scope=head.scope,
             introduction=plan.introduction,
             rto_seconds=head.rto.total_seconds(),

@@ -94,7 +94,7 @@ def _evidence(report: Report, _: Language) -> Answer:
 
 def verdict_of(job: JobFigures, _: Language) -> str:
     """Say in a word whether a job kept its promises."""
-    return _("not known") if job.kept is None else _("kept") if job.kept else _("broken")
+    return _("not known") if job.kept is None else _("kept") if job.kept else _("not kept")
 
 
 def duration(seconds: float | None) -> str:

@@ -187,12 +187,13 @@ def grouped(checks: Sequence[CheckView]) -> list[tuple[str, list[CheckView]]]:
 
 def vitals(checks: Sequence[CheckView]) -> list[tuple[str, CheckView]]:
     """Pick the readings that an operator looks at first: the fullest disk, and the first check of the other kinds."""
-    picked = []
+    picked: list[tuple[str, CheckView]] = []
     for type_, title in _VITALS:
         of_type = [c for c in checks if c.type == type_ and c.readings]
         if of_type:
             fullest = max(of_type, key=lambda c: c.readings[0].value)
-            picked.append((f"{title} {fullest.entity}".rstrip() if type_ == "disk" else title, fullest))
+            disk = type_ == "disk" and fullest.entity
+            picked.append((Said("Disk %(path)s", path=fullest.entity) if disk else Said(title), fullest))
     return picked
 
 

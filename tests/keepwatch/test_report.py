@@ -106,7 +106,7 @@ def test_a_failed_drill_is_told_however_long_ago_in_the_period(report: Report) -
 
 def test_the_text_says_the_same(report: Report) -> None:
     text = as_text(report, EN, moment)
-    assert "documents: broken; at most 7h 3m of work at risk (promised 2h)" in text
+    assert "documents: not kept; at most 7h 3m of work at risk (promised 2h)" in text
     assert "(1) everything was back after 4h 26m" in text
 
 

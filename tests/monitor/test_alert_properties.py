@@ -358,8 +358,8 @@ def test_a_run_with_restarts_equals_one_without(script, rules, channel, window) 
             run.play(script)
             run.heal()
         assert interrupted.story() == calm.story()
-        assert [(n.title, n.body.split("\n\nmessage ")[0]) for n in interrupted.operator.received] == [
-            (n.title, n.body.split("\n\nmessage ")[0]) for n in calm.operator.received
+        assert [(n.title, n.body.split("\n\n#")[0]) for n in interrupted.operator.received] == [
+            (n.title, n.body.split("\n\n#")[0]) for n in calm.operator.received
         ]
         assert interrupted.store.alerts() == calm.store.alerts()
 
