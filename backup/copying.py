@@ -16,9 +16,11 @@ from typing import Final
 from backup.errors import BackupError, CorruptData, Interrupted
 from backup.pack import TARGET_BYTES, BlobKind
 from backup.reachable import mark_reachable
+from backup.reader import reads
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.sources.base import Problem
+from backup.storage.reading_ahead import Read, announced
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +237,8 @@ class _Execution:
     def copy(self, snapshot: Snapshot) -> None:
         """Copy what one snapshot needs. A source that cannot give it whole is a problem, not an end."""
         try:
-            for kind, names in self._groups(self._missing.mark(snapshot)):
+            groups = self._groups(self._missing.mark(snapshot))
+            for kind, names in announced(self.source.storage, groups, self._reads):
                 self._copy_blobs(kind, names)
         except CorruptData as error:
             self._missing.forget()
@@ -255,6 +258,9 @@ class _Execution:
 
         for (_, kind), group in groupby(records, place):
             yield kind, [index.entry(record).id for record in group]
+
+    def _reads(self, group: tuple[BlobKind, list[bytes]]) -> Iterator[Read]:
+        return (read for wanted in self.source.plan_reads(*group) for read in reads(wanted))
 
     def _copy_blobs(self, kind: BlobKind, names: Sequence[bytes]) -> None:
         if self.stop is not None and self.stop():

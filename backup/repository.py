@@ -9,6 +9,7 @@ terms and the invariants.
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -81,6 +82,8 @@ class Repository:
         self._snapshots: dict[str, Snapshot] = {}
         """Those that were read, by id: no file of this name will ever hold another."""
         self._builders: dict[BlobKind, PackBuilder] = {}
+        self._putter = ThreadPoolExecutor(1, thread_name_prefix="put")
+        self._putting: tuple[PackRecord, BlobKind, Future[None]] | None = None
         self._building: set[tuple[BlobKind, bytes]] = set()
         self._oldest_pending_at: datetime | None = None
 
@@ -386,11 +389,21 @@ class Repository:
         return self._builders[kind]
 
     def _store(self, builder: PackBuilder) -> None:
+        """Put a pack while the caller goes on; the one before is durable then."""
         self.require_lock()
         pack = builder.finish()
-        self.storage.put(FileKind.DATA, pack.id, pack.content)
-        self._note(pack.record)
-        self._building.difference_update((builder.kind, entry.id) for entry in pack.record.entries())
+        self._settle()
+        self._putting = pack.record, builder.kind, self._putter.submit(
+            self.storage.put, FileKind.DATA, pack.id, pack.content
+        )  # fmt: skip
+
+    def _settle(self) -> None:
+        """Wait for the pack that is being put. Raises StorageError."""
+        if self._putting is not None:
+            (record, kind, putting), self._putting = self._putting, None
+            putting.result()
+            self._note(record)
+            self._building.difference_update((kind, entry.id) for entry in record.entries())
 
     def _note(self, record: PackRecord) -> None:
         self.index.add(record)
@@ -412,6 +425,7 @@ class Repository:
         for builder in self._builders.values():
             if builder.count:
                 self._store(builder)
+        self._settle()
 
     def _flush_index(self, *, when_due: bool = False) -> None:
         index = self.index
