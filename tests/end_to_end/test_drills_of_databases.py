@@ -122,9 +122,11 @@ def sqlite_books(root: Path) -> Iterator[Books]:
 
 
 @contextlib.contextmanager
-def postgres_books(root: Path, method: str, major: int | None = None) -> Iterator[Books]:
+def postgres_books(
+    root: Path, method: str, major: int | None = None, settings: dict[str, str] | None = None
+) -> Iterator[Books]:
     programs = other_postgres.programs(major) if major else None
-    with office(programs=programs) as place:
+    with office(settings, programs=programs) as place:
         dsn = place.server.dsn.replace("dbname=postgres", "dbname=shop")
         more = f', programs = "{programs}"' if programs else ""
         source = (
@@ -231,6 +233,16 @@ def test_every_fault_planted_in_a_database_is_found_by_name(tmp_path: Path, kind
             assert (fault, ending.outcome) == (fault, "succeeded"), ending.message
             assert ending.message.startswith("the planted fault was found")
         assert books.run("drill").outcome == "passed"
+
+
+@pytest.mark.campaign
+def test_runs_tell_what_of_the_server_they_read_and_increments_are_drilled(tmp_path: Path) -> None:
+    with postgres_books(tmp_path, "physical", 17, {"summarize_wal": "on"}) as books, books.load():
+        told = [books.run(kind).message for kind in ("incremental", "incremental", "full", "incremental")]
+        assert ["base backup: whole" in message for message in told] == [True, False, True, False]
+        assert ["base backup: changes since snapshot" in message for message in told] == [False, True, False, True]
+        ending = books.run("drill")
+        assert ending.outcome == "passed", f"{ending.message}: {ending.hint}"
 
 
 @pytest.mark.campaign
