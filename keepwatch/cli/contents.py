@@ -21,8 +21,10 @@ from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.walking import Place, locate, split_reference
 from config.units import format_size, parse_duration, parse_size
+from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
+    JobOption,
     JsonOption,
     PasswordOption,
     RepositoryOption,
@@ -33,7 +35,6 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import complain, note, print_json
-from keepwatch.cli.repository import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 
@@ -41,7 +42,6 @@ _CODES = (
     "0 done; 1 failed; 2 usage or configuration; 3 partial; 4 damaged; 10 no repository; 11 locked; 12 wrong password"
 )
 _TYPES = ("file", "dir", "symlink", "dev", "chardev", "fifo")
-JobOption = Annotated[str | None, typer.Option(help="Only snapshots of this job.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:

@@ -10,9 +10,9 @@ from backup.copying import CopyPlan, execute_copy, plan_copy
 from backup.repository import Repository
 from config.units import format_size
 from keepwatch.cli.backups import QuietOption, stop_on_signal
-from keepwatch.cli.options import ConfigOption, DryRunOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.opening import LOCK_WAIT
+from keepwatch.cli.options import ConfigOption, DryRunOption, JobOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import ProgressPrinter, complain, moment, print_json, print_table
-from keepwatch.cli.repository import LOCK_WAIT
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Progress
@@ -35,7 +35,7 @@ def copy(
     ] = None,
     source: Annotated[str | None, typer.Option("--from", help="Repository to copy from.", show_default=False)] = None,
     target: Annotated[str | None, typer.Option("--to", help="Repository to copy to.", show_default=False)] = None,
-    job: Annotated[str | None, typer.Option(help="Only snapshots of this job.", show_default=False)] = None,
+    job: JobOption = None,
     dry_run: DryRunOption = False,
     quiet: QuietOption = False,
     from_url: Annotated[str | None, typer.Option(help="In place of --from: any restic repository.")] = None,

@@ -18,6 +18,7 @@ from backup.repository import Repository
 from backup.storage.base import FileKind
 from config.jobs import RepositorySettings
 from config.secrets import read_secret_file
+from keepwatch.cli.opening import LOCK_WAIT, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -30,7 +31,6 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import moment, note, print_json, print_table
-from keepwatch.cli.repository import LOCK_WAIT, open_chosen, zone_of
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 

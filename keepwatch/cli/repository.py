@@ -4,7 +4,6 @@ They work on any restic repository, configured or given by ``--repository-url`` 
 """
 
 from contextlib import nullcontext
-from datetime import UTC, timedelta, tzinfo
 from typing import Annotated
 
 import typer
@@ -17,9 +16,11 @@ from backup.repository import Repository
 from backup.verify import Finding
 from backup.verify import verify as verify_repository
 from config.units import format_size
+from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
     DryRunOption,
+    JobOption,
     JsonOption,
     PasswordOption,
     RepositoryOption,
@@ -40,11 +41,6 @@ _REPOSITORY_CODES = "0 done; 1 failed; 2 usage or configuration; 10 no repositor
 InSpiteOption = Annotated[
     bool, typer.Option("--in-spite-of-guard", help="Even while a suspicious snapshot waits for agreement.")
 ]
-NoLockOption = Annotated[
-    bool, typer.Option("--no-lock", help="Write no lock, as on read-only media; nobody may prune meanwhile.")
-]
-LOCK_WAIT = timedelta(minutes=1)
-"""How long a command waits for somebody else's lock."""
 
 
 def register(app: typer.Typer) -> None:
@@ -60,19 +56,9 @@ def register(app: typer.Typer) -> None:
         app.command(command.__name__, epilog=exit_status(example, codes))(command)
 
 
-def open_chosen(setup: Setup, name: str | None, url: str | None, password_file: PasswordOption) -> Repository:
-    """Open the repository that the options mean."""
-    return open_repository(setup.repository(name, url, password_file), clock=now, zone=zone_of(setup, url))
-
-
-def zone_of(setup: Setup, url: str | None) -> tzinfo:
-    """Return the zone to show moments in; UTC for a repository that no configuration knows."""
-    return UTC if url else setup.settings.daemon.zone
-
-
 def snapshots(
     repository: RepositoryOption = None,
-    job: Annotated[str | None, typer.Option(help="Only this job's.", show_default=False)] = None,
+    job: JobOption = None,
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,

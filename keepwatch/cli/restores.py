@@ -18,6 +18,7 @@ from config.units import format_duration, format_size
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.contents import reading
 from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
+from keepwatch.cli.opening import NoLockOption, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
     DryRunOption,
@@ -31,7 +32,6 @@ from keepwatch.cli.options import (
     exit_status,
 )
 from keepwatch.cli.output import ProgressPrinter, complain, print_json
-from keepwatch.cli.repository import NoLockOption, open_chosen, zone_of
 from keepwatch.errors import UsageError
 from keepwatch.orders import Progress
 

@@ -11,9 +11,9 @@ from backup.wal.keeping import runs
 from backup.wal.names import Segment
 from backup.wal.reading import Log
 from config.postgres import PostgresSource
+from keepwatch.cli.opening import open_chosen
 from keepwatch.cli.options import ConfigOption, JsonOption, RepositoryOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import complain, moment, print_json, print_table
-from keepwatch.cli.repository import open_chosen
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.wal.kept import kept_logs
