@@ -54,9 +54,9 @@ class Processors:
         for line in read(f"{machine.proc}/stat").split("\n"):
             if not line.startswith("cpu"):
                 break  # processors come first
-            name, *counts = line.split()
+            name, *columns = line.split()
             if number := name[3:]:  # the first line is the sum of all
-                ticks[number] = self._not_less(number, list(map(int, counts)))
+                ticks[number] = self._not_less(number, list(map(int, columns)))
         self._ticks = ticks
         seconds: list[Sample] = []
         guests: list[Sample] = []
