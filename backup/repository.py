@@ -140,7 +140,8 @@ class Repository:
             sealed = storage.get(FileKind.CONFIG, CONFIG_NAME)
         except FileMissing as error:
             raise RepositoryMissing(
-                f"could not open a repository: {error}", hint="check the URL, and that its disk is mounted"
+                f"could not open a repository: {error}",
+                hint="check the URL, and that its disk is mounted; the first backup of a job makes it",
             ) from error
         opened = open_master_key(storage, password)
         try:

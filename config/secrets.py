@@ -57,7 +57,7 @@ def read_secret_file(path: Path, environ: Mapping[str, str]) -> SecretStr:
     except OSError as error:
         raise SecretError(
             f"cannot read the secret file {place}: {(error.strerror or str(error)).lower()}",
-            f"make it readable for the user keepwatch runs as; `install -m 600 /dev/null {place}` creates it empty",
+            f"make it readable for the user keepwatch runs as; or `install -m 600 /dev/null {place}`, and fill it",
         ) from error
     if mode & stat.S_IROTH:
         log.warning("secret readable by others", extra={"file": str(place), "hint": f"chmod 600 {place}"})

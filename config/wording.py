@@ -1,4 +1,4 @@
-"""What problems say of names and values: the nearest known name, and a value as it was written.
+"""What problems say of names and values: the nearest known name, a value as it was written, a number with its noun.
 
 Refuses to guess whether a value may be shown: whoever calls knows whether a secret may stand in it.
 """
@@ -23,6 +23,12 @@ def nearest(name: str, known: Iterable[str]) -> str:
     options = list(known)
     close = difflib.get_close_matches(name, options, n=1) or [o for o in options if o.lower() == name.lower()]
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Write a number with its noun: ``1 file``, ``3 files``, ``2 repositories``."""
+    plural = noun[:-1] + "ies" if noun.endswith("y") else noun + "s"
+    return f"{number} {noun if number == 1 else plural}"
 
 
 def shown(value: object) -> str | None:

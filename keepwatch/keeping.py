@@ -5,6 +5,7 @@ from backup.forget import all_together, execute_forget, plan_forget
 from backup.prune import execute_prune, plan_prune
 from backup.retaining import extend_retention
 from config.units import format_size
+from config.wording import counted
 from keepwatch.guarding import require_agreement
 from keepwatch.orders import Ending
 from keepwatch.remembering import proven_snapshots, remember
@@ -25,7 +26,7 @@ def forget(work: Work) -> Ending:
         removed = execute_forget(repository, plan)
     tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)
-    message = f"{len(plan.kept)} snapshots kept, {len(removed)} forgotten"
+    message = f"{counted(len(plan.kept), 'snapshot')} kept, {len(removed)} forgotten"
     return Ending("succeeded", message, figures={"kept": len(plan.kept), "forgotten": len(removed)})
 
 
@@ -37,7 +38,7 @@ def prune(work: Work) -> Ending:
         report = execute_prune(repository, plan_prune(repository))
     remember(repository, work.order.repository, work.catalog, work.clock)
     message = (
-        f"{format_size(report.freed_bytes)} given back; {report.deleted_packs} packs removed,"
+        f"{format_size(report.freed_bytes)} given back; {counted(report.deleted_packs, 'pack')} removed,"
         f" {report.rewritten_packs} rewritten"
     )
     return Ending("succeeded", message, figures={"bytes_freed": report.freed_bytes})
@@ -51,4 +52,5 @@ def extend(work: Work) -> Ending:
     until = work.clock() + lasting
     with repository.lock(retry_for=LOCK_WAIT):
         files = extend_retention(repository.storage, until, work.stop.is_set)
-    return Ending("succeeded", f"{files} files cannot be deleted before {until:%Y-%m-%d}", figures={"files": files})
+    message = f"{counted(files, 'file')} cannot be deleted before {until:%Y-%m-%d}"
+    return Ending("succeeded", message, figures={"files": files})

@@ -21,6 +21,7 @@ from backup.storage.open import open_configured
 from config.drills import AssertSettings, DrillSettings
 from config.secrets import read_password
 from config.units import format_duration, format_size
+from config.wording import counted
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.verifying import Portion, RollingReading, portion_of, verify_and_remember
 from keepwatch.work import LOCK_WAIT, Work
@@ -48,7 +49,7 @@ def prove_repository(work: Work) -> Ending:
     if found.problem:
         hint = "`keepwatch verify --read-data` shows the whole extent; the runbook repository-problem says what to do"
         return Ending("failed", found.problem, hint, 4, figures)
-    read = f"; {found.packs_read} packs, {format_size(found.bytes_read)}, read" if found.packs_read else ""
+    read = f"; {counted(found.packs_read, 'pack')}, {format_size(found.bytes_read)}, read" if found.packs_read else ""
     return Ending("succeeded", f"no errors were found{read}", figures=figures)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from backup.archiver import backup
 from config.units import format_duration, format_size
+from config.wording import counted
 from keepwatch import hooks
 from keepwatch.guarding import Guard
 from keepwatch.orders import Ending, Progress
@@ -32,7 +33,7 @@ def _copied(work: Work, shared: Shared) -> Ending:
     figures: dict[str, float] = {"bytes_added": report.bytes, "bytes_stored": report.stored_bytes}
     message = f"copied from {shared.origin}: snapshot {snapshot.short_id}"
     if summary:
-        message += f", {summary.total_files_processed} files, {format_size(summary.total_bytes_processed)}"
+        message += f", {counted(summary.total_files_processed, 'file')}, {format_size(summary.total_bytes_processed)}"
         figures |= {
             "files_new": summary.files_new, "files_changed": summary.files_changed,
             "files_unmodified": summary.files_unmodified, "files_unreadable": 0,
@@ -73,7 +74,7 @@ def _read_source(work: Work) -> Ending:
     took = format_duration(report.ended_at - report.started_at)
     files = report.files_new + report.files_changed + report.files_unmodified
     message = (
-        f"{files} files, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
+        f"{counted(files, 'file')}, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
         f" {report.files_changed} changed, {format_size(report.bytes_stored)} stored"
     )
     if report.left_out:
@@ -85,7 +86,7 @@ def _read_source(work: Work) -> Ending:
         message += f"; base backup: {base_backup}"
     if report.partial:
         first = report.unreadable[0]
-        message = f"{len(report.unreadable)} files unreadable, first {first.path}: {first.reason}; {message}"
+        message = f"{counted(len(report.unreadable), 'file')} unreadable, first {first.path}: {first.reason}; {message}"
     if guard.reasons:
         message = f"suspicious: {'; '.join(guard.reasons)}; {message}"
     unreadable = "see the log for the files, and run as a user who may read them" if report.partial else ""

@@ -15,6 +15,7 @@ from config.settings import Settings
 from config.showing import show
 from config.sources import FilesSource
 from config.units import format_duration
+from config.wording import counted
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import note, print_json
 from keepwatch.errors import UsageError
@@ -64,7 +65,7 @@ def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
         (len(settings.notify), "notification channel"),
     )
     files = ", ".join(str(file) for file in setup.document.files if file) or "embedded default"
-    print(f"{', '.join(_count(number, word) for number, word in counts)}: no problems in {files}")
+    print(f"{', '.join(counted(number, word) for number, word in counts)}: no problems in {files}")
     for remark in remarks(settings):
         note(f"note: {remark}")
 
@@ -127,8 +128,3 @@ def _swallows(job: JobSettings, repository: Path) -> bool:
         and not excluded.match_file(f"{repository.relative_to(path)}/")
         for path in job.source.paths
     )
-
-
-def _count(number: int, word: str) -> str:
-    plural = word[:-1] + "ies" if word.endswith("y") else word + "s"
-    return f"{number} {word if number == 1 else plural}"

@@ -21,6 +21,7 @@ from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.walking import Place, locate, split_reference
 from config.units import format_size, parse_duration, parse_size
+from config.wording import counted
 from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
@@ -176,7 +177,7 @@ def _short(snapshots: Sequence[str]) -> str:
 
 def _found(count: int, snapshots: int) -> int:
     if not count:
-        note(f"nothing found in {snapshots} snapshots")
+        note(f"nothing found in {counted(snapshots, 'snapshot')}")
     return 0 if count else 1
 
 

@@ -9,6 +9,7 @@ import typer
 from backup.copying import CopyPlan, execute_copy, plan_copy
 from backup.repository import Repository
 from config.units import format_size
+from config.wording import counted
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.opening import LOCK_WAIT
 from keepwatch.cli.options import ConfigOption, DryRunOption, JobOption, JsonOption, Setup, StateOption, exit_status
@@ -72,8 +73,8 @@ def copy(
         print_json(report)
     else:
         print(
-            f"{len(report.copied)} snapshots copied, {report.already} were there already: {report.blobs} blobs,"
-            f" {format_size(report.bytes)}, {format_size(report.stored_bytes)} stored"
+            f"{counted(len(report.copied), 'snapshot')} copied, {report.already} were there already:"
+            f" {report.blobs} blobs, {format_size(report.bytes)}, {format_size(report.stored_bytes)} stored"
         )
         for problem in report.problems:
             complain(f"{problem.path}: {problem.reason}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from backup.journal import Journal
+from config.wording import counted
 from keepwatch.cli.output import complain, print_json
 
 HoldsOption = Annotated[
@@ -23,7 +24,7 @@ def verify_journal(journal: Journal, noted: Iterable[str] = (), *, as_json: bool
     if as_json:
         print_json(found)
     elif found.broken_line is None:
-        print(f"{found.lines} lines, unbroken; the last has hash {found.last_hash}")
+        print(f"{counted(found.lines, 'line')}, unbroken; the last has hash {found.last_hash}")
     else:
         complain(f"line {found.broken_line} of {journal.path}: {found.problem}", "the lines before it are sound")
     return 0 if found.broken_line is None else 4

@@ -16,6 +16,7 @@ from backup.repository import Repository
 from backup.verify import Finding
 from backup.verify import verify as verify_repository
 from config.units import format_size
+from config.wording import counted
 from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
 from keepwatch.cli.options import (
     ConfigOption,
@@ -138,7 +139,7 @@ def _verify_known(
     finally:
         printer.close()
     if found.packs_read:
-        note(f"{found.packs_read} packs, {format_size(found.bytes_read)}, read")
+        note(f"{counted(found.packs_read, 'pack')}, {format_size(found.bytes_read)}, read")
     return found.findings
 
 
@@ -220,10 +221,11 @@ def prune(
         print_json(plan if dry_run else report)
     elif dry_run:
         gone, moved = len(plan.deleted) + len(plan.orphans), len(plan.rewritten)
-        print(f"{format_size(plan.freed_bytes)} would be given back; {gone} packs removed, {moved} rewritten")
+        freed = format_size(plan.freed_bytes)
+        print(f"{freed} would be given back; {counted(gone, 'pack')} removed, {moved} rewritten")
     else:
         print(
-            f"{format_size(report.freed_bytes)} given back; {report.deleted_packs} packs removed,"
+            f"{format_size(report.freed_bytes)} given back; {counted(report.deleted_packs, 'pack')} removed,"
             f" {report.rewritten_packs} rewritten"
         )
 

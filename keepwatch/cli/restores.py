@@ -15,6 +15,7 @@ from backup.restore_plan import RestorePlan, plan_restore
 from backup.restorer import RestoreReport, execute_restore
 from backup.tree import as_text
 from config.units import format_duration, format_size
+from config.wording import counted
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.contents import reading
 from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
@@ -188,6 +189,7 @@ def _tell(report: RestoreReport, target: Path) -> None:
         if count
     ]
     more = f" ({', '.join(details)})" if details else ""
-    print(f"{report.files} files in {report.folders} folders{more}, {done}, restored to {target} in {took}")
+    files, folders = counted(report.files, "file"), counted(report.folders, "folder")
+    print(f"{files} in {folders}{more}, {done}, restored to {target} in {took}")
     for problem in report.problems:
         complain(f"{printable(problem.path)}: {problem.reason}")

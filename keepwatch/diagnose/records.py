@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backup.errors import BackupError
 from backup.journal import Journal
+from config.wording import counted
 from keepwatch import bridge
 from keepwatch.diagnose.answer import Answer, note, ok, problem, unknown
 from keepwatch.state import StateDirectory
@@ -61,7 +62,7 @@ def chain(path: Path) -> Answer:
         return problem(path.name, str(error))
     if found.broken_line is not None:
         return problem(path.name, f"line {found.broken_line}: {found.problem}", "the lines before it are sound")
-    return ok(path.name, f"{found.lines} lines, unbroken")
+    return ok(path.name, f"{counted(found.lines, 'line')}, unbroken")
 
 
 def _late(view: View, now: datetime) -> Iterator[Answer]:

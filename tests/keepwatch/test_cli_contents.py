@@ -202,7 +202,7 @@ def test_copy_shows_a_plan_copies_and_knows_what_it_copied(
     other = tmp_path / "other"
     assert "2 snapshots to copy, 0 there already" in said(capsys, ["copy", "--dry-run", *both])
     assert restic_at(other, "snapshots --json").strip() in ("[]", "null")
-    assert "1 snapshots copied, 0 were there already" in said(capsys, ["copy", "latest", *both])
+    assert "1 snapshot copied, 0 were there already" in said(capsys, ["copy", "latest", *both])
     report = json.loads(said(capsys, ["copy", "--job", "docs", "--json", "--quiet", *both]))
     assert (len(report["copied"]), report["already"]) == (1, 1)
     assert "no errors were found" in restic_at(other, "check --read-data")

@@ -115,10 +115,10 @@ def values(view: View, family: str) -> dict[str, float]:
 
 def test_the_second_repository_gets_the_moment_that_the_first_one_read(office: Office) -> None:
     first = office.run("local", content="as of noon")
-    assert first.message.startswith("1 files")
+    assert first.message.startswith("1 file,")
     second = office.run("offsite", content="changed since")
     assert second.outcome == "succeeded"
-    assert second.message.startswith(f"copied from local: snapshot {first.snapshot[:8]}, 1 files, 10 B")
+    assert second.message.startswith(f"copied from local: snapshot {first.snapshot[:8]}, 1 file, 10 B")
     assert office.content("offsite") == office.content("local") == "as of noon"
     copy, origin = office.newest("offsite"), office.newest("local")
     assert (copy.original, copy.time, copy.tree, copy.tags) == (origin.id, origin.time, origin.tree, origin.tags)
