@@ -15,6 +15,7 @@
     ├── CorruptData                 4   stored bytes are not what was written; `name` is the file or blob
     ├── SourceError                 1   what should be backed up cannot be read
     ├── RestoreError                1   what should be written back cannot be written
+    │   └── LogIncomplete           4   a record of an archived log is missing on the way to where a recovery should go
     ├── ApplicationError            4   restored data that their own application cannot run on, or will not answer from
     ├── CatalogError                1   the catalog of runs cannot be read or written (backup/catalog.py)
     └── Interrupted               130   asked to stop; what is stored so far is consistent
@@ -113,6 +114,12 @@ class SourceError(BackupError):
 
 class RestoreError(BackupError):
     """Something to be restored cannot be written."""
+
+
+class LogIncomplete(RestoreError):
+    """A record of an archived log is missing, so that what was written after it cannot be had back."""
+
+    exit_code = 4
 
 
 class ApplicationError(BackupError):

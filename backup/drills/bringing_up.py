@@ -42,7 +42,7 @@ def bring_up(
     folder: Path,
     *,
     workspace: Path,
-    target: RecoveryTarget,
+    target: RecoveryTarget | None,
     assertions: Sequence[Assertion],
     clock: Callable[[], datetime],
     timeout_seconds: float,
@@ -51,6 +51,8 @@ def bring_up(
 ) -> Outcome:
     """Recover, start and ask one application on the restored ``folder``; ``tell`` hears each phase's name.
 
+    Without a ``target`` it is the snapshot that runs, and has to be what was counted when it was saved. Once a log was
+    replayed only the log knows what the counts should be: then they are told, and prove nothing.
     ``plant`` is damage to be done once it runs. Raises RestoreError when this machine cannot run it, or the records to
     recover with cannot be had.
     """
@@ -60,18 +62,26 @@ def bring_up(
     saved = _manifest(folder)
     began = time.monotonic()
     tell("recovering")
-    application.recover(repository, folder, target)
+    if target is not None:
+        application.recover(repository, folder, target)
     tell("starting")
     try:
         with application.start(folder, workspace=workspace, timeout_seconds=timeout_seconds) as running:
             outcome.recovering_seconds = time.monotonic() - began
             tell("asking")
             if plant:
-                outcome.planted = running.plant(plant)
-            _ask(running, saved, assertions, folder, clock(), outcome)
+                outcome.planted = _plant(running, plant, folder)
+            _ask(running, saved, assertions, folder, clock(), outcome, replayed=target is not None)
     except ApplicationError as error:
         outcome.failures.append((folder.name, str(error)))
     return outcome
+
+
+def _plant(running: Running, fault: str, folder: Path) -> str:
+    try:
+        return running.plant(fault)
+    except ValueError as error:
+        raise RestoreError(f"could not plant a fault in {folder.name}: {error}") from None
 
 
 def run_commands(assertions: Sequence[Assertion], restored: Path) -> Outcome:
@@ -113,15 +123,19 @@ def _ask(
     folder: Path,
     now: datetime,
     outcome: Outcome,
+    *,
+    replayed: bool,
 ) -> None:
     outcome.reached_at = running.reached_at
     outcome.failures += [(folder.name, problem) for problem in running.integrity()]
     if saved is not None:
         found = running.manifest()
-        outcome.failures += [(folder.name, problem) for problem in differences(saved, found)]
-        outcome.proofs.append(
-            f"{found.kind} {found.version} runs on it: {len(saved.tables)} tables, {found.rows} rows, none missing"
-        )
+        if replayed:
+            counts = f"{len(found.tables)} tables, {found.rows} rows after the log was replayed"
+        else:
+            outcome.failures += [(folder.name, problem) for problem in differences(saved, found)]
+            counts = f"{len(saved.tables)} tables, {found.rows} rows, none missing"
+        outcome.proofs.append(f"{found.kind} {found.version} runs on it: {counts}")
     for assertion in assertions:
         if assertion.sql:
             _note(outcome, assertion, judge(assertion, running, now))

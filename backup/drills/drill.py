@@ -21,7 +21,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from backup.applications.base import LATEST, RecoveryTarget
+from backup.applications.base import RecoveryTarget
+from backup.applications.together import goals
 from backup.drills.bringing_up import Outcome, bring_up, run_commands
 from backup.drills.comparison import Compared, compare_restored
 from backup.drills.levels import RUNS_APPLICATION, WHOLE, Level
@@ -29,7 +30,7 @@ from backup.drills.planting import Planting
 from backup.drills.report import RANDOM_MOMENT, DrillProgress, DrillReport, DrillWishes, Verdict, describe_target
 from backup.drills.sampling import choose_moment, choose_snapshot, sample
 from backup.drills.staleness import unchanged_since
-from backup.errors import BackupError, Interrupted, RepositoryLocked, RestoreError, StorageError
+from backup.errors import BackupError, Interrupted, LogIncomplete, RepositoryLocked, RestoreError, StorageError
 from backup.proofs import PackProof
 from backup.repository import Repository
 from backup.restore_plan import RestorePlan, plan_restore
@@ -85,6 +86,8 @@ class _Drill:
                 raise
             limit = format_duration(self._wishes.timeout_seconds or 0)
             self._conclude(Verdict.INCONCLUSIVE, f"it took longer than {limit}", error.hint)
+        except LogIncomplete as error:
+            self._conclude(Verdict.FAILED, str(error), error.hint)
         except (RepositoryLocked, RestoreError) as error:
             self._conclude(Verdict.INCONCLUSIVE, str(error), error.hint)
         except BackupError as error:
@@ -194,17 +197,17 @@ class _Drill:
         """Run each application on its folder; gives what was proven."""
         wishes, proofs = self._wishes, list[str]()
         outcomes = []
-        for path, application in wishes.applications.items():
-            folder = target / path.lstrip("/")
-            with self._off_the_clock():
-                until = self._until(repository, snapshot, folder, path)
-                self._planting.before_recovery(repository, application, folder)
+        folders = {target / path.lstrip("/"): application for path, application in wishes.applications.items()}
+        with self._off_the_clock():
+            targets = self._targets(repository, snapshot, target)
+            self._planting.before_recovery(repository, folders)
+        for folder, application in folders.items():
             with tempfile.TemporaryDirectory(prefix="run-", dir=target.parent) as workspace:
                 outcome = bring_up(
-                    application, repository, folder, workspace=Path(workspace), target=until,
+                    application, repository, folder, workspace=Path(workspace), target=targets[folder.name],
                     assertions=[a for a in wishes.assertions if a.member in ("", folder.name)],
                     clock=wishes.clock, timeout_seconds=wishes.timeout_seconds or _APPLICATION_SECONDS,
-                    plant=self._planting.in_application, tell=self._tell,
+                    plant=self._planting.in_application if targets[folder.name] is None else None, tell=self._tell,
                 )  # fmt: skip
             self._planting.done_in_application(outcome.planted)
             outcomes.append(outcome)
@@ -224,26 +227,37 @@ class _Drill:
             raise _Over
         return proofs
 
-    def _until(self, repository: Repository, snapshot: Snapshot, folder: Path, path: str) -> RecoveryTarget:
-        """Say where to recover to; a moment at random lies between the snapshot and the last record."""
-        wishes = self._wishes
-        until = wishes.until
+    def _targets(self, repository: Repository, snapshot: Snapshot, restored: Path) -> dict[str, RecoveryTarget | None]:
+        """Say where to recover each application to, by its folder's name: one moment for all that can reach it; None
+        for those that run as the snapshot has them.
+        """
+        wishes, until = self._wishes, self._wishes.until
+        applications = {path.lstrip("/"): application for path, application in wishes.applications.items()}
         if wishes.level is not Level.POINT_IN_TIME:
-            return LATEST
+            return dict.fromkeys(applications)
         if until == RANDOM_MOMENT:
-            records = wishes.applications[path].records(repository, folder)
-            if not records:
-                raise RestoreError(
-                    "could not recover to a moment: no log records follow this snapshot",
-                    hint="archive them (`keepwatch wal push`), or drill at the level `application`",
-                )
-            last = repository.load_snapshot(records[-1].snapshot_id)
-            first = snapshot.summary.backup_end if snapshot.summary else snapshot.time
-            until = RecoveryTarget(moment=choose_moment(first, last.time, wishes.seed))
+            until = self._random_moment(repository, snapshot, restored)
         if isinstance(until, str):
             raise ValueError(f"unknown moment {until!r}")
-        self._note(until=describe_target(until))
-        return until
+        if len(applications) < 2:
+            self._note(until=describe_target(until))
+            return dict.fromkeys(applications, until)
+        there = goals(repository, applications, restored, dict.fromkeys(applications, snapshot.time), until)
+        stay = ", ".join(sorted(name for name, goal in there.items() if not goal.by_log))
+        self._note(until=describe_target(until) + (f", but {stay} as of the snapshot" if stay else ""))
+        return {name: goal.target if goal.by_log else None for name, goal in there.items()}
+
+    def _random_moment(self, repository: Repository, snapshot: Snapshot, restored: Path) -> RecoveryTarget:
+        """Choose a moment between the snapshot and the last record; of several logs the one that ends first counts."""
+        logs = [of.records(repository, restored / path.lstrip("/")) for path, of in self._wishes.applications.items()]
+        ends = [repository.load_snapshot(records[-1].snapshot_id).time for records in logs if records]
+        if not ends:
+            raise RestoreError(
+                "could not recover to a moment: no log records follow this snapshot",
+                hint="archive them (`keepwatch wal push`), or drill at the level `application`",
+            )
+        first = snapshot.summary.backup_end if snapshot.summary else snapshot.time
+        return RecoveryTarget(moment=choose_moment(first, min(ends), self._wishes.seed))
 
     def _judge_application(self, outcome: Outcome) -> None:
         if outcome.failures:

@@ -5,6 +5,7 @@ is done in scratch, and damage to an application in its private copy.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,11 +107,11 @@ class Planting:
         self._planted = Planted(faults.STALE_SOURCE, "the source is taken for unchanged", "has not changed")
         return True
 
-    def before_recovery(self, repository: Repository, application: Application, folder: Path) -> None:
-        """Hide one of the log records that the recovery needs, not the last."""
+    def before_recovery(self, repository: Repository, applications: Mapping[Path, Application]) -> None:
+        """Hide one of the log records that a recovery needs, not the last. ``applications``: by their folders."""
         if self._view is None or self._fault != faults.MISSING_WAL:
             return
-        records = application.records(repository, folder)
+        records = max((of.records(repository, folder) for folder, of in applications.items()), key=len, default=())
         if len(records) < 2:
             raise RestoreError("could not plant a fault: fewer than two log records follow this snapshot")
         record = records[(len(records) - 1) // 2]
@@ -119,8 +120,8 @@ class Planting:
 
     @property
     def in_application(self) -> str | None:
-        """Damage to be done once the application runs."""
-        return self._fault if self._fault in faults.IN_APPLICATION else None
+        """Damage to be done once an application runs; of several, to the first."""
+        return self._fault if self._fault in faults.IN_APPLICATION and self._planted is None else None
 
     def done_in_application(self, table: str) -> None:
         """Hear what the damage was done to."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backup.errors import RestoreError
+from backup.errors import LogIncomplete, RestoreError
 from backup.pack import BlobKind
 from backup.repository import Repository
 from backup.snapshot import Snapshot
@@ -125,7 +125,7 @@ class Way:
 def way_from(log: Log, start: Segment, read: Callable[[str], bytes]) -> Way:
     """Find the way from ``start`` to the newest record, across timelines; ``read`` reads a history file.
 
-    Raises RestoreError for a timeline whose history is missing.
+    Raises LogIncomplete for a timeline whose history is missing.
     """
     target, switches = start.timeline, list[Switch]()
     for timeline in reversed(log.timelines()):
@@ -133,7 +133,7 @@ def way_from(log: Log, start: Segment, read: Callable[[str], bytes]) -> Way:
             break
         name = f"{timeline:08X}.history"
         if name not in log.files:
-            raise RestoreError(
+            raise LogIncomplete(
                 f"could not follow the log to timeline {timeline}: {name} is missing",
                 hint="copy it from the server's pg_wal folder and push it by `keepwatch wal push`",
             )
@@ -168,11 +168,11 @@ def read_wal(repository: Repository, job: str, snapshot: Snapshot, name: str) ->
 
 
 def fetch(repository: Repository, log: Log, segments: Sequence[Segment], names: Sequence[str], folder: Path) -> None:
-    """Write segments, each under its full name, and other files into a folder. Raises RestoreError naming a gap."""
+    """Write segments, each under its full name, and other files into a folder. Raises LogIncomplete naming a gap."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if missing := log.missing(segments):
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise RestoreError(
+        raise LogIncomplete(
             f"could not replay the log: WAL segment {missing[0]} is missing{more}",
             hint="recover to a moment before it, or from a later base backup; if the server still has it, push it",
         )
