@@ -28,8 +28,8 @@ _REACHED = "recovered-to"
 class MariaDbApplication:
     """A dump, or a data directory, beside its manifest."""
 
-    name: str
-    """The job's."""
+    log: str
+    """What its log is called."""
 
     @property
     def missing(self) -> str:
@@ -41,7 +41,7 @@ class MariaDbApplication:
 
     def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
         """Name the binlog files from the snapshot's position on."""
-        return replay.records(repository, self.name, read_manifest(folder))
+        return replay.records(repository, self.log, read_manifest(folder))
 
     def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
         """Make a physical copy consistent, and replay the archived binlog up to the target.
@@ -50,7 +50,7 @@ class MariaDbApplication:
         """
         saved = read_manifest(folder)
         data, log = folder / "data", folder / "recovery.log"
-        plan = replay.plan_replay(repository, self.name, saved, target, folder / "binlog")
+        plan = replay.plan_replay(repository, self.log, saved, target, folder / "binlog")
         with quarters(folder) as place:
             if saved.details.get("method") == "physical":
                 servers.prepare(place, data, log)

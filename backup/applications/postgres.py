@@ -37,9 +37,10 @@ _CHANGED_BY_A_RECOVERY = (
 
 @dataclass(frozen=True, slots=True)
 class PostgresApplication:
-    """The data of job ``name``. The manifest says how they were saved: the settings may have changed since."""
+    """A cluster or dumps. The manifest says how they were saved: the settings may have changed since."""
 
-    name: str
+    log: str
+    """What its log is called."""
     settings: Settings
 
     @property
@@ -49,11 +50,11 @@ class PostgresApplication:
 
     def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
         """Name the WAL segments from the base backup's start on."""
-        return recovery.records(repository, self.name, read_manifest(folder))
+        return recovery.records(repository, self.log, read_manifest(folder))
 
     def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
         """Fetch WAL into the data directory and write down how far to replay it."""
-        recovery.recover(repository, self.name, folder, read_manifest(folder), target, self.settings.programs)
+        recovery.recover(repository, self.log, folder, read_manifest(folder), target, self.settings.programs)
 
     @contextmanager
     def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> Iterator["RunningPostgres"]:

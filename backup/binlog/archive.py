@@ -1,9 +1,9 @@
 """Keeps a copy of a server's binlog in a repository, a few seconds behind: what is new in its files is stored at once.
 
 Everything lies in one snapshot, which each new one replaces: ``/JOB.binlog`` with the files as the server has them, up
-to their last whole event. Only new pieces are stored. It is no backup of its job: it carries ``binlog-of:JOB`` and no
-``job:JOB``. Files that ended before the job's oldest backup began are left out of the next snapshot. For a member of a
-group JOB is ``JOB:MEMBER``.
+to their last whole event; its time says up to when. Only new pieces are stored. It is no backup of its job: it carries
+``binlog-of:JOB`` and no ``job:JOB``. Files that ended before the job's oldest backup began are left out of the next
+snapshot. For a member of a group JOB is ``JOB:MEMBER``.
 
 What is read may be the server's own files, or copies on their way here: how long each is at the server, the listing
 says. A file that is shorter there than what is stored, or a log whose newest file is older, has begun anew.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from backup.binlog.events import MAGIC, BinlogName, as_closed, binlogs_in, whole_events
 from backup.errors import CorruptData, SourceError
@@ -54,6 +55,15 @@ class ArchivedFile:
     ids: list[bytes] = field(default_factory=list)
     at: datetime = _LONG_AGO
     """When it was last written to."""
+
+
+class _Look(NamedTuple):
+    """What is new in a file."""
+
+    data: bytes
+    """From the beginning of its last stored piece on; empty when nothing is."""
+    whole: bool
+    """Whether everything that the server had is in it, but for half an event: that was committed by nobody."""
 
 
 def newest_log(repository: Repository, job: str, since: datetime | None = None) -> Snapshot | None:
@@ -112,46 +122,50 @@ class BinlogArchive:
         """The last file that is stored, whole or not; empty when none is."""
         return max((name for text in self.files if (name := BinlogName.parse(text))), default=_NO_NAME).text
 
-    def take(self, folder: Path, listing: Mapping[str, int], *, lock_wait: timedelta = timedelta(minutes=5)) -> int:
+    def take(
+        self, folder: Path, listing: Mapping[str, int], *, asked_at: datetime | None = None,
+        lock_wait: timedelta = timedelta(minutes=5),
+    ) -> int:  # fmt: skip
         """Store what is new in the binlog files of ``folder``; gives how many bytes, durable when this returns.
 
-        ``listing``: name and size of each file that the server has. Raises SourceError when the folder cannot be read,
-        RepositoryLocked, StorageError.
+        ``listing``: name and size of each file that the server had when it was ``asked_at``, by default now. Raises
+        SourceError when the folder cannot be read, RepositoryLocked, StorageError.
         """
+        at = asked_at or self._clock()
         try:
-            return self._take(folder, listing, lock_wait)
+            return self._take(folder, listing, at, lock_wait)
         except _BegunAnew as anew:
             log.warning("binlog begun anew", extra={"job": self._job, "file": str(anew)})
             self._newest, self.files = None, {}
-            return self._take(folder, listing, lock_wait)
+            return self._take(folder, listing, at, lock_wait)
 
-    def _take(self, folder: Path, listing: Mapping[str, int], lock_wait: timedelta) -> int:
+    def _take(self, folder: Path, listing: Mapping[str, int], asked_at: datetime, lock_wait: timedelta) -> int:
         names = sorted(name for text in listing if (name := BinlogName.parse(text)))
         stored = sorted(name for text in self.files if (name := BinlogName.parse(text)))
         if names and stored and names[-1] < stored[-1]:
             raise _BegunAnew(names[-1].text)
         try:
             wanted = [name.text for name in names if not stored or name >= stored[0]]
-            found = {name: self._new_in(folder / name, listing[name]) for name in wanted}
+            looks = {name: self._look_into(folder / name, listing[name]) for name in wanted}
         except OSError as error:
             raise _unreadable(folder, error) from None
-        new = {name: data for name, data in found.items() if data}
+        new = {name: found.data for name, found in looks.items() if found.data}
         if not new:
             return 0
         with self._repository.lock(retry_for=lock_wait):
-            return self._store(folder, new)
+            return self._store(folder, new, asked_at if all(found.whole for found in looks.values()) else None)
 
-    def _new_in(self, path: Path, listed: int) -> bytes:
-        """Read what is new in a file, from the beginning of its last piece on; empty when nothing is here yet."""
+    def _look_into(self, path: Path, listed: int) -> "_Look":
+        """Read what is new in a file that is ``listed`` with that size."""
         kept = self.files.get(path.name, ArchivedFile(path.name))
         if listed < kept.size:
             raise _BegunAnew(path.name)
         try:
             size = path.stat().st_size
         except FileNotFoundError:  # on its way, or purged this moment
-            return b""
+            return _Look(b"", whole=listed <= kept.size)
         if size <= kept.size:
-            return b""
+            return _Look(b"", whole=listed <= kept.size)
         start = kept.size - kept.size % PIECE_BYTES
         with path.open("rb") as content:
             content.seek(start)
@@ -160,12 +174,14 @@ class BinlogArchive:
             data = as_closed(data)  # a file that the server has gone on from is still the same file
         if start < kept.size and blob_id(data[: kept.size - start]) != kept.ids[-1]:
             raise _BegunAnew(path.name)
+        whole = start + len(data) >= listed
         if start == 0 and not data.startswith(MAGIC):
-            return b""
+            return _Look(b"", whole=whole)
         end = whole_events(data, max(kept.size, len(MAGIC)) - start)
-        return data[:end] if end > kept.size - start else b""
+        return _Look(data[:end] if end > kept.size - start else b"", whole=whole)
 
-    def _store(self, folder: Path, new: dict[str, bytes]) -> int:
+    def _store(self, folder: Path, new: dict[str, bytes], covers: datetime | None) -> int:
+        """``covers``: all that was committed by then is in ``new`` or stored; None while some of it is on its way."""
         taken, pieces = 0, dict[bytes, memoryview]()
         files = self._needed()
         for name, data in new.items():
@@ -179,8 +195,8 @@ class BinlogArchive:
             at = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
             files[name] = ArchivedFile(name, size, kept.ids[:whole] + ids, at)
         listings = self._writer.store_pieces(list(pieces.items()))
-        at = self._clock()
-        begun = begun_at(self._newest) if self._newest else f"{_BEGUN}{at:%Y%m%dT%H%M%S.%f}"
+        at = covers or (self._newest.time if self._newest else min(file.at for file in files.values()))
+        begun = begun_at(self._newest) if self._newest else f"{_BEGUN}{self._clock():%Y%m%dT%H%M%S.%f}"
         snapshot_id = self._writer.commit([(file.name, _node(file)) for file in files.values()], at, listings, (begun,))
         if self._newest is not None:
             remove(self._repository, [self._newest])

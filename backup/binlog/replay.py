@@ -10,7 +10,7 @@ from backup.applications.base import LATEST, Record, RecoveryTarget
 from backup.applications.manifest import Manifest
 from backup.binlog.archive import fetch, files_of, newest_log
 from backup.binlog.events import BinlogName, commits, first_missing
-from backup.errors import RestoreError
+from backup.errors import LogIncomplete, RestoreError
 from backup.repository import Repository
 from backup.tree import Node, as_text
 
@@ -47,7 +47,7 @@ def plan_replay(
     _require_sense(target, saved)
     snapshot = newest_log(repository, job, saved.taken_at)
     nodes = _from(files_of(repository, job, snapshot), saved) if snapshot is not None and saved.position else []
-    if not nodes:
+    if snapshot is None or not nodes:
         if target == LATEST:
             return None
         raise RestoreError(
@@ -58,7 +58,7 @@ def plan_replay(
     arguments = [f"--start-position={start}"]
     if found := _POSITION.fullmatch(target.position or ""):
         nodes = _up_to(nodes, found[1])
-    log = _Log(fetch(repository, nodes, folder), start)
+    log = _Log(fetch(repository, nodes, folder), start, archived_until=snapshot.time)
     if target.moment is not None:
         return log.until(target.moment, arguments)
     if found:
@@ -87,8 +87,9 @@ def _require_sense(target: RecoveryTarget, saved: Manifest) -> None:
 class _Log:
     """The files from a backup on, as they were fetched."""
 
-    def __init__(self, paths: list[Path], start: int) -> None:
+    def __init__(self, paths: list[Path], start: int, *, archived_until: datetime) -> None:
         self.paths = paths
+        self._archived_until = archived_until
         self._ends = [
             (number, end, at)
             for number, path in enumerate(paths)
@@ -102,9 +103,9 @@ class _Log:
         """Stop at a moment. Those in the log are whole seconds: the one that it lies in is replayed to its end."""
         before = moment.replace(microsecond=0) + timedelta(seconds=1 if moment.microsecond else 0)
         last = self.last()
-        if last is None or last < before:
+        if moment > self._archived_until and (last is None or last < before):
             raise RestoreError(
-                f"could not recover to {moment}: the archived binlog ends at {last or 'the snapshot'}",
+                f"could not recover to {moment}: the binlog is archived up to {self._archived_until}",
                 hint="recover to the latest by leaving the moment out",
             )
         stop = f"--stop-datetime={before.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
@@ -132,9 +133,9 @@ def _from(nodes: Sequence[Node], saved: Manifest) -> list[Node]:
     found = {name: node for node in nodes if (name := BinlogName.parse(as_text(node.name))) and name >= start}
     names = sorted(name for name in found if name.base == start.base)
     if names and names[0] != start:
-        raise RestoreError(_gap(start.text))
+        raise LogIncomplete(_gap(start.text))
     if missing := first_missing(name.text for name in names):
-        raise RestoreError(_gap(missing))
+        raise LogIncomplete(_gap(missing))
     return [found[name] for name in names]
 
 

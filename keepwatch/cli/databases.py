@@ -2,22 +2,25 @@
 
 import os
 import pwd
+from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
 
 from backup.applications.base import LATEST, Application, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest
 from backup.applications.redis import RedisApplication
-from backup.applications.saved import job_of, manifest_of, newest_before
+from backup.applications.saved import SavedDatabase, databases_in, group_in, newest_before
 from backup.applications.sqlite import SqliteApplication
-from backup.errors import SnapshotMissing
+from backup.applications.together import Goal, goals
 from backup.repository import Repository
 from backup.snapshot import Snapshot
+from config.units import format_duration
 from keepwatch.cli.contents import choose
 from keepwatch.errors import UsageError
 
 _USERS = {"postgres": "postgres", "mariadb": "mysql", "redis": "redis"}
 """Who owns a server's data on most machines."""
+_INTO_HINT = "of several, restore the member's folder by --include, and load it by the database's own program"
 
 
 def target_of(until: str | None, name: str | None, position: str | None, zone: tzinfo) -> RecoveryTarget:
@@ -44,30 +47,19 @@ def choose_to_reach(
     return choose(opened, reference, job)
 
 
-def database_in(opened: Repository, snapshot: Snapshot) -> Manifest | None:
-    """Read the manifest of a snapshot of a database; None for one of anything else."""
-    job = job_of(snapshot)
-    if not job or f"/{job}" not in snapshot.paths:
-        return None
-    try:
-        return manifest_of(opened, job, snapshot)
-    except SnapshotMissing:
-        return None
-
-
-def application_of(manifest: Manifest, job: str) -> Application | None:
+def application_of(saved: SavedDatabase) -> Application | None:
     """Return what recovers such data; None where nothing has to be done after the files are there."""
-    match manifest.kind:
+    match saved.manifest.kind:
         case "postgres":
             from backup.applications.postgres import PostgresApplication
             from config.postgres import PostgresSource
 
             settings = {"type": "postgres", "dsn": "dbname=postgres"}
-            return PostgresApplication(job, PostgresSource.model_validate(settings))
+            return PostgresApplication(saved.log, PostgresSource.model_validate(settings))
         case "mariadb":
             from backup.applications.mariadb import MariaDbApplication
 
-            return MariaDbApplication(job)
+            return MariaDbApplication(saved.log)
         case "sqlite":
             return SqliteApplication()
         case "redis":
@@ -77,19 +69,38 @@ def application_of(manifest: Manifest, job: str) -> Application | None:
 
 def recover(opened: Repository, snapshot: Snapshot, target: Path, until: RecoveryTarget) -> str:
     """Recover what was restored below ``target``; gives what to do now, for people. Raises RestoreError, UsageError."""
-    job = job_of(snapshot)
-    folder = target / job
-    manifest = database_in(opened, snapshot)
-    application = application_of(manifest, job) if manifest else None
-    if manifest is None or application is None or not (folder / FILE_NAME).exists():
+    found = [saved for saved in databases_in(opened, snapshot) if (target / saved.folder / FILE_NAME).exists()]
+    applications = {saved.folder: of for saved in found if (of := application_of(saved))}
+    if not applications:
         if until != LATEST:
             raise UsageError(f"snapshot {snapshot.short_id} holds no database that could be brought to a moment")
         return ""
-    application.recover(opened, folder, until)
-    if manifest.kind in ("postgres", "mariadb") and not (folder / "data").exists():
-        return f"load it with: keepwatch restore {snapshot.short_id} --into DSN"
-    _hand_over(folder, _USERS.get(manifest.kind, ""))
-    return _advice(manifest, folder)
+    group = group_in(opened, snapshot)
+    reached = goals(opened, applications, target, group, until) if group else {}
+    said = []
+    for saved in found:
+        if saved.folder in applications:
+            goal = reached[saved.folder].target if group else until
+            applications[saved.folder].recover(opened, target / saved.folder, goal)
+            said.append(_hand_over(saved, snapshot, target / saved.folder))
+    return "\n".join([*said, *([_skew(reached)] if group else [])])
+
+
+def _skew(reached: Mapping[str, Goal]) -> str:
+    """Say of which moments the members of a group are now, and how far they lie apart."""
+    moments = sorted((goal.at, name, goal.by_log) for name, goal in reached.items())
+    told = ", ".join(
+        f"{name} as of {at:%Y-%m-%d %H:%M:%S} UTC{' by its log' if by_log else ''}" for at, name, by_log in moments
+    )
+    return f"{told}; {format_duration(moments[-1][0] - moments[0][0])} apart"
+
+
+def _hand_over(saved: SavedDatabase, snapshot: Snapshot, folder: Path) -> str:
+    """Give a data directory to its server's user; gives what to do with it now."""
+    if saved.manifest.kind in ("postgres", "mariadb") and not (folder / "data").exists():
+        return f"load {saved.folder} with: keepwatch restore {snapshot.short_id} --into DSN"
+    _give_away(folder, _USERS.get(saved.manifest.kind, ""))
+    return _advice(saved.manifest, folder)
 
 
 def _advice(manifest: Manifest, folder: Path) -> str:
@@ -108,22 +119,27 @@ def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> 
 
     Raises RestoreError, SourceError, UsageError.
     """
-    manifest = database_in(opened, snapshot)
-    if manifest is None or manifest.kind not in ("postgres", "mariadb") or manifest.details["method"] != "logical":
-        raise UsageError(f"snapshot {snapshot.short_id} holds no dumps that --into could load")
+    dumps = [
+        saved for saved in databases_in(opened, snapshot)
+        if saved.manifest.kind in ("postgres", "mariadb") and saved.manifest.details.get("method") == "logical"
+    ]  # fmt: skip
+    if len(dumps) != 1:
+        what = f"several dumps ({', '.join(saved.folder for saved in dumps)})" if dumps else "no dumps"
+        raise UsageError(f"snapshot {snapshot.short_id} holds {what} that --into could load", hint=_INTO_HINT)
+    folder, manifest = place / dumps[0].folder, dumps[0].manifest
     if manifest.kind == "mariadb":
         from backup.applications import mariadb_loading
 
-        loaded = mariadb_loading.load(mariadb_loading.server_at(dsn), place / job_of(snapshot), manifest)
+        loaded = mariadb_loading.load(mariadb_loading.server_at(dsn), folder, manifest)
         return f"databases loaded: {', '.join(loaded)}"
     from backup.applications.postgres_connection import Server
     from backup.applications.postgres_loading import load
 
-    loaded = load(Server.parse(dsn), place / job_of(snapshot), manifest, jobs=max(2, os.cpu_count() or 1))
+    loaded = load(Server.parse(dsn), folder, manifest, jobs=max(2, os.cpu_count() or 1))
     return f"databases loaded: {', '.join(loaded)}"
 
 
-def _hand_over(folder: Path, name: str) -> None:
+def _give_away(folder: Path, name: str) -> None:
     """Give a data directory to the user that its server runs as, where root restores: a server refuses others'."""
     if os.geteuid() != 0 or not name:
         return

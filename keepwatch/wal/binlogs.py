@@ -60,7 +60,7 @@ class BinlogArchiver:
             folder, listing = self._look(patience_seconds)
             for name in list(self._archives):
                 with self._noting(problems, name):
-                    taken[name] = _take_all(self._archives[name], folder, listing)
+                    taken[name] = _take_all(self._archives[name], folder, listing, asked_at)
             self._conclude(asked_at, listing)
         if self._follower is not None and self._follower.problem:
             problems.append(self._follower.problem)
@@ -153,10 +153,10 @@ class BinlogArchiver:
             archive.close()
 
 
-def _take_all(archive: BinlogArchive, folder: Path, listing: Mapping[str, int]) -> int:
-    total = taken = archive.take(folder, listing)
+def _take_all(archive: BinlogArchive, folder: Path, listing: Mapping[str, int], asked_at: datetime) -> int:
+    total = taken = archive.take(folder, listing, asked_at=asked_at)
     while taken >= PASS_BYTES:  # there may be more of what was listed; not until nothing is new: a server never ends
-        taken = archive.take(folder, listing)
+        taken = archive.take(folder, listing, asked_at=asked_at)
         total += taken
     return total
 

@@ -59,9 +59,11 @@ def save_nodes(repository: Repository, *nodes: Node) -> bytes:
     return repository.save_blob(BlobKind.TREE, encode_tree(map(encode_node, nodes)))[0]
 
 
-def commit(repository: Repository, tree: bytes, *, hostname: str = "erp-1", tags: tuple[str, ...] = ()) -> str:
+def commit(
+    repository: Repository, tree: bytes, *, hostname: str = "erp-1", tags: tuple[str, ...] = (), path: str = "/srv"
+) -> str:
     repository.flush()
-    snapshot = Snapshot(time=repository.clock(), tree=tree, paths=("/srv",), hostname=hostname, tags=tags)
+    snapshot = Snapshot(time=repository.clock(), tree=tree, paths=(path,), hostname=hostname, tags=tags)
     return repository.commit(snapshot)
 
 

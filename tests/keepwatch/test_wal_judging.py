@@ -134,7 +134,7 @@ def manifest(start: str) -> bytes:
 def base(repository: Repository, start: str) -> str:
     with repository.lock(load_index=True):
         tree = save_folder(repository, {JOB: {"manifest.json": manifest(start)}})
-        return commit(repository, tree, tags=(f"job:{JOB}",))
+        return commit(repository, tree, tags=(f"job:{JOB}",), path=f"/{JOB}")
 
 
 def store(repository: Repository, writer: WalWriter, *numbers: int) -> None:

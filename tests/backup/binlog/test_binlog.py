@@ -143,7 +143,7 @@ def test_what_cannot_be_reached_is_said_by_name(
     archive.take(server.data, listing_of(server.data, "binlog"))
     refused("knows none", name="before-upgrade")
     refused("the snapshot is of", moment=clock() - timedelta(days=1))
-    refused("the archived binlog ends at", moment=clock() + timedelta(days=1))
+    refused("the binlog is archived up to", moment=clock() + timedelta(days=1))
     refused("could not understand", position="here")
     refused("is archived up to", position=f"{log}:99999999")
     refused(r"binlog\.999999 is missing", position="binlog.999999:4")

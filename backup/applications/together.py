@@ -1,0 +1,61 @@
+"""The databases of a group brought to one moment, as far as they can be.
+
+A member with a log goes to the moment; one without stays at the snapshot's, like files. So what comes back is of two
+moments or more, and it is told of which: nobody can make a document that was written after the snapshot.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from backup.applications.base import LATEST, Application, Record, RecoveryTarget
+from backup.errors import RestoreError
+from backup.repository import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Where one member goes."""
+
+    target: RecoveryTarget
+    at: datetime
+    """The moment that its data are of: the target's, or when its last record was archived, or the snapshot's."""
+    by_log: bool
+
+
+def goals(
+    repository: Repository,
+    applications: Mapping[str, Application],
+    restored: Path,
+    moments: Mapping[str, datetime],
+    target: RecoveryTarget,
+) -> dict[str, Goal]:
+    """Say where each member goes. ``moments``: member -> when the snapshot has it, those of files included.
+
+    ``applications``: member -> what runs on its folder below ``restored``. Raises RestoreError for a moment that no
+    member's log leads to, and for a name or a position, which are of one database only; or for a gap in a log.
+    """
+    if target.name is not None or target.position is not None:
+        raise RestoreError(
+            "could not bring a group to a named point or a position: those are of one database",
+            hint="give a moment by --until, or restore the member's folder alone",
+        )
+    records = {
+        member: application.records(repository, restored / member) for member, application in applications.items()
+    }
+    if target.moment is not None and not any(records.values()):
+        raise RestoreError(
+            f"could not bring the group to {target.moment}: no member has a log that leads on from this snapshot",
+            hint="members archive theirs by `wal` (postgres) or `binlog` (mariadb)",
+        )
+    return {
+        member: Goal(target, target.moment or _end(repository, records[member]), by_log=True)
+        if records.get(member)
+        else Goal(LATEST, at, by_log=False)
+        for member, at in moments.items()
+    }
+
+
+def _end(repository: Repository, records: Sequence[Record]) -> datetime:
+    return repository.load_snapshot(records[-1].snapshot_id).time
