@@ -35,7 +35,8 @@ from keepwatch.view import (
     SuspicionView,
     View,
 )
-from keepwatch.wal.status import WalStatus
+from keepwatch.wal.kept import kept_logs
+from keepwatch.wal.status import WalStatus, together
 
 _RUNS_SHOWN = 30
 _DRILLS_SHOWN = 20
@@ -236,6 +237,7 @@ def _job(
     ended = [run for run in part.last_runs if run.job == name]
     last_backup = next((run for run in ended if run.kind in BACKUPS), None)
     pause = next((pause for pause in part.pauses if pause.job == name and pause.lasts(now)), None)
+    logs = {log: part.logs.get(log) for log, kept in kept_logs(ingredients.settings).items() if kept.job == name}
     return JobView(
         name=name,
         source=f"{job.source.type}: {job.source.subject}",
@@ -257,8 +259,8 @@ def _job(
             SuspicionView(s.snapshot, s.repository, s.taken_at, s.reasons) for s in part.suspicions if s.job == name
         ),
         pause=PauseView(pause.author, pause.comment, pause.paused_at, pause.until_at) if pause else None,
-        keeps_log=getattr(job.source, "keeps_log", False),
-        log=part.logs.get(name),
+        keeps_log=bool(logs),
+        log=together(logs),
     )
 
 

@@ -21,7 +21,7 @@ from backup.storage.open import open_storage
 from config.secrets import read_secret_file
 from config.units import format_duration
 from keepwatch.cli.backups import DetachOption, JobsArgument, QuietOption, hand_over, run_orders, stop_on_signal
-from keepwatch.cli.journals import verify_journal
+from keepwatch.cli.journals import HoldsOption, verify_journal
 from keepwatch.cli.options import ConfigOption, JsonOption, PasswordOption, Setup, StateOption, UrlOption, exit_status
 from keepwatch.cli.output import ProgressPrinter, note, print_json, print_table
 from keepwatch.clock import now
@@ -164,6 +164,7 @@ def _drill_anything(url: str, password_file: Path, wishes: DrillWishes, *, quiet
 
 def log(
     verify: Annotated[bool, typer.Option("--verify", help="Check that nobody changed the journal.")] = False,
+    holds: HoldsOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
@@ -171,7 +172,7 @@ def log(
     """Show the journal of all drills: what was restored, how long it took, what came of it."""
     journal = Journal(Setup(config, state_dir).recorded.journal)
     if verify:
-        return verify_journal(journal, as_json=as_json)
+        return verify_journal(journal, holds or (), as_json=as_json)
     lines = list(journal.lines())
     if as_json:
         print_json(lines)

@@ -15,7 +15,7 @@ from config.plans import Restore
 from config.units import format_duration
 from keepwatch.cli.alerts import AuthorOption
 from keepwatch.cli.backups import QuietOption, stop_on_signal
-from keepwatch.cli.journals import verify_journal
+from keepwatch.cli.journals import HoldsOption, verify_journal
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import ProgressPrinter, ago, complain, moment, note, print_json, print_table
 from keepwatch.clock import now
@@ -232,6 +232,7 @@ def finish(
 
 def log(
     verify: Annotated[bool, typer.Option("--verify", help="Check that nobody changed the log.")] = False,
+    holds: HoldsOption = None,
     as_json: JsonOption = False,
     config: ConfigOption = None,
     state_dir: StateOption = None,
@@ -239,7 +240,7 @@ def log(
     """Show the log of plans: reviews, exercises, closed improvements, steps, each with who and when."""
     journal = PlanLog(Setup(config, state_dir).recorded.plan_log).journal
     if verify:
-        return verify_journal(journal, as_json=as_json)
+        return verify_journal(journal, holds or (), as_json=as_json)
     lines = list(journal.lines())
     if as_json:
         print_json(lines)

@@ -6,6 +6,7 @@ STATE/wal/JOB/received/ where pg_receivewal or mariadb-binlog writes
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,32 @@ class WalStatus:
             return cls(**values)
         except (OSError, ValueError, TypeError):
             return None
+
+
+def together(statuses: Mapping[str, WalStatus | None]) -> WalStatus | None:
+    """Say how the logs of one job stand, as one: each as badly as the worst; None while one of them says nothing.
+
+    ``statuses``: by the log's name. What is wrong with a member's log is told with its name.
+    """
+    known = {name: status for name, status in statuses.items() if status is not None}
+    if len(known) < len(statuses) or not known:
+        return None
+    if len(known) == 1:
+        return next(iter(known.values()))
+    covered = [status.covered_until for status in known.values()]
+    gaps = {name: status for name, status in known.items() if status.gap}
+    return WalStatus(
+        updated_at=min(status.updated_at for status in known.values()),
+        covered_until=None if None in covered else min(moment for moment in covered if moment),
+        files=sum(status.files for status in known.values()),
+        spooled_files=sum(status.spooled_files for status in known.values()),
+        spooled_bytes=sum(status.spooled_bytes for status in known.values()),
+        problem="; ".join(f"{name}: {status.problem}" for name, status in known.items() if status.problem),
+        gap="; ".join(f"{name}: {status.gap}" for name, status in gaps.items()),
+        gap_at=max((status.gap_at for status in gaps.values() if status.gap_at), default=None),
+        timeline=max(status.timeline for status in known.values()),
+        switched_at=max((status.switched_at for status in known.values() if status.switched_at), default=None),
+    )
 
 
 def status_path(state: Path, job: str) -> Path:

@@ -73,6 +73,7 @@ def test_the_commands_of_a_plan_from_its_check_to_its_log(office, tmp_path):
     events = [line["record"]["event"] for line in json.loads(plan("log", "--json"))]
     assert events == ["exercised", "improvement closed", "reviewed", "started", "step done", "finished"]
     assert "6 lines, unbroken" in plan("log", "--verify")
+    assert "which was noted elsewhere" in plan("log", "--verify", "--holds", "0" * 64, status=4)
     log = tmp_path / "state/plans.jsonl"
     log.write_text(log.read_text().replace("made a backup", "did nothing at all"))
     assert "line 2" in plan("log", "--verify", status=4)

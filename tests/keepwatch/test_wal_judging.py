@@ -20,7 +20,7 @@ from keepwatch import bridge
 from keepwatch.duties import duties_of
 from keepwatch.metric_families import backup_families
 from keepwatch.view import DutyView, JobView, View
-from keepwatch.wal.status import WalStatus
+from keepwatch.wal.status import WalStatus, together
 from keepwatch.wal.tidying import tidy
 from monitor.result import Result, Status
 from tests.backup.repositories import FakeClock, commit, create, save_folder
@@ -57,7 +57,7 @@ def test_a_log_that_is_archived_is_well() -> None:
         (WELL.but(covered_until=ago(6)), Status.CRITICAL, "archived up to 6m ago, allowed 5m"),
         (WELL.but(covered_until=None), Status.CRITICAL, "allowed 5m"),
         (WELL.but(gap="00000001000000000000000A", gap_at=ago(30)), Status.CRITICAL, "00000001000000000000000A"),
-        (WELL.but(spooled_files=3, spooled_bytes=3 << 24, problem="no route"), Status.WARNING, "48 MiB, wait"),
+        (WELL.but(spooled_files=3, spooled_bytes=3 << 24, problem="no route"), Status.WARNING, "wait in the spool: 3, 48 MiB"),
         (WELL.but(problem="user 7 is not among wal_users"), Status.WARNING, "user 7"),
         (WELL.but(switched_at=ago(30), timeline=2), Status.WARNING, "timeline 2"),
         (WELL.but(updated_at=ago(5)), Status.WARNING, "its receiver says nothing"),
@@ -106,6 +106,18 @@ def test_the_rpo_is_kept_by_the_log_and_not_by_base_backups() -> None:
 
     assert limits() == {timedelta(minutes=5)}
     assert limits(wal="push") == {timedelta(hours=2, minutes=5)}
+
+
+def test_a_group_stands_as_badly_as_the_worst_of_its_logs() -> None:
+    behind = WELL.but(covered_until=ago(9), spooled_files=2, spooled_bytes=2 << 24, problem="no route")
+    gapped = WELL.but(gap="binlog.000007", gap_at=ago(3))
+    found = together({"office:books": behind, "office:ledger": gapped, "office:third": WELL})
+    assert found is not None
+    assert (found.covered_until, found.spooled_files, found.problem) == (ago(9), 2, "office:books: no route")
+    assert (found.gap, found.gap_at) == ("office:ledger: binlog.000007", ago(3))
+    assert together({"office:books": WELL, "office:ledger": None}) is None
+    assert together({"ledger": WELL}) is WELL
+    assert together({}) is None
 
 
 # ---- snapshots that hold a log
