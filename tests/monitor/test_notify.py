@@ -223,6 +223,21 @@ def test_a_channel_that_fails_is_tried_again_at_growing_distance_and_then_told_o
     assert (w.engine.ledger().channels["ops"].sent, w.engine.ledger().channels["ops"].failed) == (1, failed)
 
 
+def test_nothing_waits_for_the_old_time_where_a_machine_comes_back_with_its_clock_set_back(world, channel) -> None:
+    w = world(channels=[channel("ops", fallback="spare", fallback_after="30m"), channel("spare", severities=[]),
+                        channel("boss", escalate_after="30m")])  # fmt: skip
+    w.phones["ops"].broken = LOST
+    w.see(CRITICAL)
+    w.restart(after=-timedelta(days=900))
+    for _ in range(32):
+        w.see(CRITICAL)
+        w.wait(MINUTE)
+    assert w.titles("boss") == w.titles("spare") == ["[CRITICAL] erp-1: disk"]
+    w.phones["ops"].broken = None
+    w.wait(11 * MINUTE)
+    assert w.titles("ops")[-1] == "[CRITICAL] erp-1: disk"
+
+
 def test_a_channel_that_comes_back_hears_the_truth_of_that_moment(world, policy) -> None:
     w = world(policy("a"), policy("b"), policy("c"))
     w.phones["ops"].broken = LOST
