@@ -40,6 +40,7 @@ from backup.sources.base import Problem
 from backup.storage.base import Storage
 from backup.verify import Severity, verify
 from config.units import format_duration, format_size
+from config.wording import counted
 
 _PROBLEMS_KEPT = 100
 _SPARE_BYTES = 64 << 20
@@ -130,9 +131,9 @@ class _Drill:
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
             self._fail(tuple(Problem(error.subject, error.message) for error in errors), "things", "are wrong")
-        packs = f"; {self._report.packs_read} packs read and proven" if choose else ""
+        packs = f"; {counted(self._report.packs_read, 'pack')} read and proven" if choose else ""
         summary = snapshot.summary
-        files = f"{summary.total_files_processed} files" if summary else "all trees"
+        files = counted(summary.total_files_processed, "file") if summary else "all trees"
         self._note(files=summary.total_files_processed if summary else 0)
         self._conclude(Verdict.PASSED, f"the structure of {files} is whole{packs}{self._lateness()}", "")
 
@@ -381,9 +382,9 @@ class _Drill:
         share = "a sample: " if self._wishes.level is Level.SAMPLE else ""
         back = f" back in {format_duration(took)}" if took is not None else " back"
         message = (
-            f"{share}{plan.files} files, {format_size(plan.bytes)}{back}, every byte and field as saved; live source:"
-            f" {compared.live_same} unchanged files have the same bytes, {compared.live_changed} changed since,"
-            f" {compared.live_gone} gone"
+            f"{share}{counted(plan.files, 'file')}, {format_size(plan.bytes)}{back}, every byte and field as saved;"
+            f" live source: {counted(compared.live_same, 'unchanged file')} with the same bytes,"
+            f" {compared.live_changed} changed since, {compared.live_gone} gone"
         )
         message = "; ".join([message, *proofs])
         self._conclude(Verdict.PASSED, self._lateness(before=True) + message, "")
