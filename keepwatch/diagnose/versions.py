@@ -14,7 +14,7 @@ from pathlib import Path
 from keepwatch import __version__
 from keepwatch.diagnose.answer import Answer, note, ok, problem, unknown
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 _OLDEST_PYTHON = (3, 11)
 _TOOLS = (
     "restic", "psql", "pg_dump", "postgres", "mariadb", "mariadb-dump", "mariadbd", "redis-server", "redis-cli",
