@@ -57,7 +57,7 @@ def test_a_log_that_is_archived_is_well() -> None:
         (WELL.but(covered_until=ago(6)), Status.CRITICAL, "archived up to 6m ago, allowed 5m"),
         (WELL.but(covered_until=None), Status.CRITICAL, "allowed 5m"),
         (WELL.but(gap="00000001000000000000000A", gap_at=ago(30)), Status.CRITICAL, "00000001000000000000000A"),
-        (WELL.but(spooled_files=3, spooled_bytes=3 << 24, problem="no route"), Status.WARNING, "wait in the spool: 3, 48 MiB"),
+        (WELL.but(spooled_files=3, spooled_bytes=3 << 24, problem="no route"), Status.WARNING, "spool: 3, 48 MiB"),
         (WELL.but(problem="user 7 is not among wal_users"), Status.WARNING, "user 7"),
         (WELL.but(switched_at=ago(30), timeline=2), Status.WARNING, "timeline 2"),
         (WELL.but(updated_at=ago(5)), Status.WARNING, "its receiver says nothing"),
