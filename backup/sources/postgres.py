@@ -14,9 +14,12 @@ import logging
 import stat
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
+from typing import TypeVar
 from urllib.parse import quote
 
 from psycopg import IsolationLevel, sql
@@ -39,6 +42,8 @@ STATISTICS_SECONDS = 11
 _HELD_BACK = ("pg_wal/archive_status", "pg_wal/summaries", "global")
 """Folders whose last files come after everything else; they are small, and wait in memory until then."""
 _LATE = ("pg_wal", *_HELD_BACK)
+
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +88,6 @@ class PostgresSource(StreamSource):
         files = {name: f"{quote(name, safe=' ')}.dump" for name in databases}
         size = 0
         for name, session in sessions.items():
-            facts |= counting.exactly(session, self.settings.newest, count_rows=self.settings.count_rows)
             size += _number(session, "select pg_database_size(current_database())")
             (exported,) = session.execute("select pg_export_snapshot()").fetchone() or ("",)
             command = [
@@ -91,7 +95,11 @@ class PostgresSource(StreamSource):
                 "--no-password", f"--snapshot={exported}", f"--dbname={server.arguments(name)}",
             ]  # fmt: skip
             content = output_of(command, environment=server.environment, what=f"dump database {name}")
-            yield file(f"/{self.name}/{files[name]}", content, at=taken_at)
+            # the count is of the very snapshot that is dumped, and need not wait for its end, nor the dump for it
+            with _beside(session, partial(counting.exactly, session, self.settings.newest,
+                                          count_rows=self.settings.count_rows)) as counted:  # fmt: skip
+                yield file(f"/{self.name}/{files[name]}", content, at=taken_at)
+                facts |= counted.result()
         details = {"method": "logical", "databases": files, "major": major, "skew_seconds": round(skew, 3)}
         manifest = Manifest("postgres", _version(first), taken_at, facts, size, _position(first), details)
         yield self._manifest(manifest, found)
@@ -261,6 +269,18 @@ def _frozen(server: Server, database: str) -> Iterator[counting.Connection]:
         connection.execute("select 1")  # the first statement takes the snapshot
         yield connection
         connection.rollback()
+
+
+@contextmanager
+def _beside(connection: counting.Connection, work: Callable[[], ResultT]) -> Iterator["Future[ResultT]"]:
+    """Let a connection work while something else is done; whoever leaves early makes the server stop, too."""
+    with ThreadPoolExecutor(1, thread_name_prefix="count") as thread:
+        future = thread.submit(work)
+        try:
+            yield future
+        finally:
+            if not future.done():
+                connection.cancel()
 
 
 def _quiet(connection: counting.Connection) -> str:
