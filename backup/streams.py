@@ -117,10 +117,10 @@ def _pages(content: Iterable[bytes | Kept], page_bytes: int) -> Iterator[bytes |
             continue
         rest += part
         whole = len(rest) - len(rest) % page_bytes
-        view = bytes(rest[:whole])
+        with memoryview(rest) as view:
+            pages = [bytes(view[at : at + page_bytes]) for at in range(0, whole, page_bytes)]
         del rest[:whole]
-        for at in range(0, whole, page_bytes):
-            yield view[at : at + page_bytes]
+        yield from pages
     if rest:
         yield bytes(rest)
 
