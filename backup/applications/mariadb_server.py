@@ -14,7 +14,7 @@ import pymysql
 from backup.applications.manifest import Manifest
 from backup.applications.mariadb_connection import Session, open_session
 from backup.applications.private import Quarters, find_program, last_words, program
-from backup.errors import ApplicationError, SourceError
+from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.sources.mariadb_dump import is_whole
 
 SERVER = ("mariadbd", "mysqld")
@@ -97,7 +97,7 @@ def serving(
 
 
 def initialise(place: Quarters, data: Path, log: Path) -> None:
-    """Make an empty data directory."""
+    """Make an empty data directory. Raises RestoreError: where that fails, no restored byte had a part in it."""
     data.mkdir(mode=0o700)
     place.adopt(data)
     install = find_program("mariadb-install-db", "mysql_install_db")
@@ -105,9 +105,12 @@ def initialise(place: Quarters, data: Path, log: Path) -> None:
         command = [install, "--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]
     else:
         command = [program("mysqld"), "--no-defaults", "--initialize-insecure"]
-    place.run(
-        [*command, f"--datadir={place.inside(data)}"], what="make a data directory", log=log, timeout_seconds=600
-    )
+    try:
+        place.run(
+            [*command, f"--datadir={place.inside(data)}"], what="make a data directory", log=log, timeout_seconds=600
+        )
+    except ApplicationError as error:
+        raise RestoreError(str(error), hint="look at this machine's memory, disk and load, and drill again") from None
 
 
 def require_dump(folder: Path) -> None:
