@@ -265,10 +265,10 @@ class Run:
         self.do_end_silences()
         if self.jobs and self.jobs[-1].closed_at is None:
             self.do_job()
-        for alert in self.store.alerts():
+        self.settle()
+        for alert in self.store.alerts():  # all that fire: what was accepted holds for later episodes, too
             with contextlib.suppress(NoSuchAlert):
                 self.store.unacknowledge(alert.id, self.now)
-        self.settle()
         for _ in range(8):
             self.do_wait(11 * MINUTE)
             self.do_tick()
