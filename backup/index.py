@@ -77,6 +77,31 @@ class Index:
         columns = (self._ids, self._places, self._offsets, self._lengths, self._plains, self._table)
         return sum(column.__sizeof__() for column in columns) + 130 * len(self._packs)
 
+    # ---- as a whole
+
+    def parts(self) -> list[memoryview]:
+        """Give the memory of it in bytes, for :mod:`backup.index_cache`; what is pending is not told apart."""
+        columns = (self._places, self._offsets, self._lengths, self._plains, self._table, self._pack_bytes)
+        return [memoryview(part).cast("B") for part in (self._ids, b"".join(self._packs), *columns)]
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[memoryview]) -> "Index":
+        """Make an index of the memory of another. Raises ValueError when these are not parts of one index."""
+        index = cls()
+        ids, packs, *columns = parts
+        index._ids = bytearray(ids)
+        index._packs = [bytes(packs[at : at + _ID]) for at in range(0, len(packs), _ID)]
+        index._pack_numbers = {name: number for number, name in enumerate(index._packs)}
+        index._table, index._pack_bytes = array("I"), array("Q")
+        own = (index._places, index._offsets, index._lengths, index._plains, index._table, index._pack_bytes)
+        for column, content in zip(own, columns, strict=True):
+            column.frombytes(content)
+        index._count, index._mask = len(index._places), len(index._table) - 1
+        lengths = {len(column) for column in own[:4]}
+        if lengths != {len(index._ids) // _ID} or len(index._packs) != len(index._pack_bytes):
+            raise ValueError("its parts do not belong together")
+        return index
+
     # ---- looking up
 
     def contains(self, kind: BlobKind, name: bytes) -> bool:

@@ -11,11 +11,9 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
-
-import orjson
 
 from backup import lock as locks
 from backup.crypto import MasterKey, Sealer
@@ -30,11 +28,13 @@ from backup.errors import (
     UnsupportedRepository,
 )
 from backup.index import FLUSH_BLOBS, Index, PackListing, format_index, parse_index, parse_packs
+from backup.index_cache import IndexCache
 from backup.keys import KdfParameters, OpenedKey, add_key, open_master_key
 from backup.owner import Owner
 from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
-from backup.polynomial import DEGREE, is_irreducible, random_irreducible
+from backup.polynomial import random_irreducible
 from backup.reader import BlobReader, PackRead, missing_blob, plan_reads, reads
+from backup.repository_config import RepositoryConfig, format_config, parse_config
 from backup.snapshot import Snapshot, format_snapshot, parse_snapshot
 from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage
 from backup.storage.reading_ahead import Read, announced
@@ -44,15 +44,6 @@ FLUSH_AFTER: Final = timedelta(minutes=10)
 """An index file is written when the oldest pack without one is this old."""
 _INDEX_BYTES_A_BLOB: Final = 90
 """A compressed index holds at most about one blob in this many bytes: ids do not compress."""
-
-
-@dataclass(frozen=True, slots=True)
-class RepositoryConfig:
-    """What the config file says. The polynomial is a secret from which cut points are keyed."""
-
-    version: int
-    id: str
-    chunker_polynomial: int
 
 
 class Repository:
@@ -72,6 +63,8 @@ class Repository:
         self.config = config
         self.clock = clock
         self.index = Index()
+        self.index_cache: IndexCache | None = None
+        """Where `load_index` finds what was parsed before; None makes it read every index file."""
         self.owner = Owner.current()
         self._timing = timing
         self._files = self._new_files()
@@ -115,12 +108,7 @@ class Repository:
             storage, master, password, now=clock(), username=owner.username, hostname=owner.hostname, kdf=kdf
         )
         config = RepositoryConfig(2, secrets.token_hex(32), random_irreducible())
-        document = {
-            "version": config.version,
-            "id": config.id,
-            "chunker_polynomial": f"{config.chunker_polynomial:x}",
-        }
-        storage.put(FileKind.CONFIG, CONFIG_NAME, Sealer(master).seal(orjson.dumps(document)))
+        storage.put(FileKind.CONFIG, CONFIG_NAME, Sealer(master).seal(format_config(config)))
         return cls(storage, OpenedKey(master, name), config, clock, timing)
 
     @classmethod
@@ -145,7 +133,7 @@ class Repository:
             ) from error
         opened = open_master_key(storage, password)
         try:
-            config = _parse_config(Sealer(opened.master).open(sealed))
+            config = parse_config(Sealer(opened.master).open(sealed))
         except CorruptData as error:
             raise CorruptData(f"could not read the config: {error}", name=CONFIG_NAME) from error
         return cls(storage, opened, config, clock, timing)
@@ -284,15 +272,19 @@ class Repository:
     ) -> Index:
         """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
 
-        ``on_listing`` gets each pack as it stands in a file, and may keep it. Raises CorruptData at the first file that
+        ``on_listing`` gets each pack as it stands in a file, and may keep it. With either, or without an `index_cache`,
+        every file is read. Raises CorruptData at the first file that
         cannot be read, unless ``on_damage`` takes it; StorageError.
         """
         if self.index.pending or self._building:
             raise BackupError("refused to load the index before what was added is flushed")
-        index = Index()
+        index, held = Index(), frozenset[str]()
         files = list(self.storage.list(FileKind.INDEX))
         self._index_names = {file.name for file in files}
-        index.reserve(sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
+        if self.index_cache is not None and on_damage is None and on_listing is None:
+            index, held = self.index_cache.recall(self._index_names)
+            files = [file for file in files if file.name not in held]
+        index.reserve(len(index) + sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
         for file in announced(self.storage, files, lambda file: [Read(FileKind.INDEX, file.name)]):
             try:
                 if on_listing is None:
@@ -302,7 +294,7 @@ class Repository:
                     index.add_listing(listing.pack, listing.entries)
                     on_listing(listing)
             except FileMissing:  # rewritten by a prune since it was listed, which a lock of ours would have kept out
-                continue
+                self._index_names.discard(file.name)
             except CorruptData as error:
                 if on_damage is None:
                     raise
@@ -310,6 +302,11 @@ class Repository:
         self.index = index
         self._index_loaded = self._lock is not None and self._lock.held
         return index
+
+    def keep_index(self) -> None:
+        """Let the cache, if there is one, keep the index that was loaded and what was flushed since."""
+        if self.index_cache is not None and not self.index.pending:
+            self.index_cache.keep(self.index, self._index_names)
 
     def load_index_file(self, name: str) -> list[PackListing]:
         """Read one index file. Raises FileMissing, CorruptData (naming the file), StorageError."""
@@ -436,7 +433,8 @@ class Repository:
         if when_due and index.pending_blobs < FLUSH_BLOBS and not old:
             return
         self.require_lock()
-        self.save_index_file(PackListing(record.id, record.entries()) for record in index.pending)
+        listings = (PackListing(record.id, record.entries()) for record in index.pending)
+        self._index_names.add(self.save_index_file(listings))
         index.mark_saved()
         self._oldest_pending_at = None
 
@@ -479,20 +477,3 @@ def _is_there(storage: Storage) -> bool:
         except FileMissing:
             continue
     return False
-
-
-def _parse_config(plain: bytes) -> RepositoryConfig:
-    try:
-        document = orjson.loads(plain)
-        version, name = document["version"], document["id"]
-        polynomial = int(document["chunker_polynomial"], 16)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptData(f"it is not valid: {error}", name=CONFIG_NAME) from error
-    if version not in {1, 2}:
-        raise UnsupportedRepository(
-            f"could not open a repository of version {version}: only 1 and 2 are known",
-            hint="a newer keepwatch may know it",
-        )
-    if polynomial.bit_length() - 1 > DEGREE or not is_irreducible(polynomial):
-        raise CorruptData("its chunker polynomial is reducible", name=CONFIG_NAME)
-    return RepositoryConfig(version, name, polynomial)

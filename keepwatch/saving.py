@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backup.archiver import backup
+from backup.index_cache import IndexCache
 from config.units import format_duration, format_size
 from config.wording import counted
 from keepwatch import hooks
@@ -51,6 +52,8 @@ def _read_source(work: Work) -> Ending:
         if _covers(source.live_paths, work.state.path):
             work.state.copy_databases()
         repository = work.open(may_create=True)
+        if order.kind != "full":  # which is to read what is there
+            repository.index_cache = IndexCache(work.state.path / "cache", repository.config.id)
         guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
         report = backup(
             repository,
@@ -66,6 +69,7 @@ def _read_source(work: Work) -> Ending:
             stop=work.stopped,
             inspect=guard.tags,
         )
+    repository.keep_index()
     guard.record(report.snapshot_id, report.started_at)
     tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)

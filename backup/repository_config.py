@@ -1,0 +1,47 @@
+"""The config of a repository: its version, its id, and the secret from which cut points are keyed.
+
+One JSON document, sealed like everything else, written once and never changed. Source: restic's doc/design.rst,
+"Repository Layout".
+"""
+
+from dataclasses import dataclass
+
+import orjson
+
+from backup.errors import CorruptData, UnsupportedRepository
+from backup.polynomial import DEGREE, is_irreducible
+from backup.storage.base import CONFIG_NAME
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryConfig:
+    """What the config file says. The polynomial is the secret."""
+
+    version: int
+    id: str
+    chunker_polynomial: int
+
+
+def format_config(config: RepositoryConfig) -> bytes:
+    """Write the document."""
+    return orjson.dumps(
+        {"version": config.version, "id": config.id, "chunker_polynomial": f"{config.chunker_polynomial:x}"}
+    )
+
+
+def parse_config(plain: bytes) -> RepositoryConfig:
+    """Read the document. Raises CorruptData, UnsupportedRepository."""
+    try:
+        document = orjson.loads(plain)
+        version, name = document["version"], document["id"]
+        polynomial = int(document["chunker_polynomial"], 16)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptData(f"it is not valid: {error}", name=CONFIG_NAME) from error
+    if version not in {1, 2}:
+        raise UnsupportedRepository(
+            f"could not open a repository of version {version}: only 1 and 2 are known",
+            hint="a newer keepwatch may know it",
+        )
+    if polynomial.bit_length() - 1 > DEGREE or not is_irreducible(polynomial):
+        raise CorruptData("its chunker polynomial is reducible", name=CONFIG_NAME)
+    return RepositoryConfig(version, name, polynomial)
