@@ -1,21 +1,26 @@
 """Faults for drills to find: damage that exists only in the drill's own view of a storage.
 
-A drill that cannot fail proves nothing. Each plant wraps the storage, changes what is read from it, and never writes:
-the repository itself is not touched. Every plant can say whether a failure names it, since a drill that failed for
-another reason did not find it.
+A drill that cannot fail proves nothing. Each plant wraps the storage and changes what is read from it; what it has to
+write for that stays in memory: the repository itself is not touched. Every plant can say whether a failure names it,
+since a drill that failed for another reason did not find it.
 """
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from zstandard import ZstdCompressor
 
 from backup.crypto import OVERHEAD_BYTES, Sealer
 from backup.errors import FileMissing, StorageError
-from backup.pack import BlobKind
+from backup.index import PackListing, format_index
+from backup.pack import BlobKind, PackBuilder, blob_id
 from backup.repository import Repository
+from backup.snapshot import format_snapshot
 from backup.storage.base import Buffer, FileKind, Storage, StorageProperties, StoredFile
+from backup.tree import as_text, encode_node, encode_tree
+from backup.unpacked import UnpackedFiles
+from backup.walking import load_tree
 
 FLIPPED_BIT = "flipped-bit"
 MISSING_PACK = "missing-pack"
@@ -55,12 +60,13 @@ class Planted:
 
 
 class FaultyView:
-    """A storage seen through a fault. Locks pass through, everything else that would write is refused."""
+    """A storage seen through a fault. Locks pass through; what else is put can be seen here only, and nothing goes."""
 
     def __init__(self, inner: Storage) -> None:
         self._inner = inner
         self._hidden: tuple[FileKind, str] | None = None
         self._changed: tuple[str, int, bytes] | None = None
+        self._beside: dict[tuple[FileKind, str], bytes] = {}
 
     def hide(self, kind: FileKind, name: str) -> None:
         """Act as if this file did not exist."""
@@ -80,14 +86,18 @@ class FaultyView:
         raise StorageError("refused to write to a repository through a planted fault", permanent=True)
 
     def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
-        """Pass locks on, refuse all else."""
-        if kind is not FileKind.LOCK:
-            raise StorageError("refused to write to a repository through a planted fault", permanent=True)
-        self._inner.put(kind, name, content)
+        """Pass locks on, keep all else to ourselves."""
+        if kind is FileKind.LOCK:
+            self._inner.put(kind, name, content)
+        else:
+            whole = isinstance(content, bytes | bytearray | memoryview)
+            self._beside[kind, name] = bytes(content) if whole else b"".join(content)  # type: ignore[arg-type]
 
     def get(self, kind: FileKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """Read, with the fault."""
         self._look_for(kind, name)
+        if (own := self._beside.get((kind, name))) is not None:
+            return own[offset:] if length is None else own[offset : offset + length]
         content = self._inner.get(kind, name, offset, length)
         if kind is FileKind.DATA and self._changed is not None and name == self._changed[0]:
             _, at, planted = self._changed
@@ -97,13 +107,15 @@ class FaultyView:
         return content
 
     def list(self, kind: FileKind) -> Iterator[StoredFile]:
-        """List, without what is hidden."""
-        return (file for file in self._inner.list(kind) if (kind, file.name) != self._hidden)
+        """List, without what is hidden, with what is here only."""
+        yield from (StoredFile(name, len(own)) for (of, name), own in self._beside.items() if of is kind)
+        yield from (file for file in self._inner.list(kind) if (kind, file.name) != self._hidden)
 
     def stat(self, kind: FileKind, name: str) -> StoredFile:
         """Look up, unless it is hidden."""
         self._look_for(kind, name)
-        return self._inner.stat(kind, name)
+        own = self._beside.get((kind, name))
+        return self._inner.stat(kind, name) if own is None else StoredFile(name, len(own))
 
     def delete(self, kind: FileKind, name: str) -> None:
         """Pass locks on, refuse all else."""
@@ -151,6 +163,32 @@ def plant_in_pack(view: FaultyView, fault: str, repository: Repository, blobs: S
         view.change(pack, middle, bytes((byte ^ 1,)))
         return Planted(fault, f"one bit of byte {middle} of pack {pack[:8]} is flipped", pack[:8])
     raise ValueError("the snapshot has no content that is stored just once")
+
+
+def plant_in_log(view: FaultyView, repository: Repository, snapshot_id: str, name: str) -> Planted:
+    """Show the snapshot that holds a log without one of its files, as if that had never been archived."""
+    repository.load_index()
+    snapshot = repository.load_snapshot(snapshot_id)
+    trees = PackBuilder(repository.key, BlobKind.TREE)
+
+    def store(nodes: Iterable[str]) -> bytes:
+        tree = encode_tree(nodes)
+        trees.add(blob_id(tree), tree)
+        return blob_id(tree)
+
+    roots = list[str]()
+    for folder in load_tree(repository, snapshot.tree):
+        files = load_tree(repository, folder.subtree or b"")
+        left = store(encode_node(file) for file in files if as_text(file.name) != name)
+        roots.append(encode_node(folder._replace(subtree=left)))
+    root = store(roots)
+    pack, files_of_view = trees.finish(), UnpackedFiles(view, repository.key)
+    view.put(FileKind.DATA, pack.id, pack.content)
+    files_of_view.save(FileKind.INDEX, format_index([PackListing(pack.id, pack.record.entries())]))
+    files_of_view.save(FileKind.SNAPSHOT, format_snapshot(replace(snapshot, id="", tree=root)))
+    view.hide(FileKind.SNAPSHOT, snapshot_id)
+    repository.load_index()
+    return Planted(MISSING_WAL, f"log record {name} is missing", name)
 
 
 def _another(length: int, *, compressed: bool) -> bytes:

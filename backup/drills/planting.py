@@ -108,15 +108,21 @@ class Planting:
         return True
 
     def before_recovery(self, repository: Repository, applications: Mapping[Path, Application]) -> None:
-        """Hide one of the log records that a recovery needs, not the last. ``applications``: by their folders."""
+        """Hide one of the log records that a recovery needs, not the last, or the first of those that are stored with
+        it. ``applications``: by their folders.
+        """
         if self._view is None or self._fault != faults.MISSING_WAL:
             return
         records = max((of.records(repository, folder) for folder, of in applications.items()), key=len, default=())
         if len(records) < 2:
             raise RestoreError("could not plant a fault: fewer than two log records follow this snapshot")
-        record = records[(len(records) - 1) // 2]
-        self._view.hide(FileKind.SNAPSHOT, record.snapshot_id)
-        self._planted = Planted(faults.MISSING_WAL, f"log record {record.name} is missing", record.name)
+        middle = records[(len(records) - 1) // 2]
+        if middle.snapshot_id == records[-1].snapshot_id:  # a binlog lies in one snapshot
+            self._planted = faults.plant_in_log(self._view, repository, middle.snapshot_id, middle.name)
+            return
+        first = next(record for record in records if record.snapshot_id == middle.snapshot_id)
+        self._view.hide(FileKind.SNAPSHOT, first.snapshot_id)
+        self._planted = Planted(faults.MISSING_WAL, f"log record {first.name} is missing", first.name)
 
     @property
     def in_application(self) -> str | None:

@@ -52,10 +52,10 @@ class Office:
         run([self.server.program("pgbench"), *options, *where, "shop"], self.server.folder)
 
     @contextlib.contextmanager
-    def load(self) -> Iterator[None]:
+    def load(self, *options: str) -> Iterator[None]:
         """Have pgbench at work; it must still be at work at the end."""
         command = [self.server.program("pgbench"), "-n", "-c", "2", "-T", "86400", "-h", str(self.server.folder),
-                   "-p", str(self.server.port), "-U", OWNER, "shop"]  # fmt: skip
+                   "-p", str(self.server.port), "-U", OWNER, *options, "shop"]  # fmt: skip
         worker = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(self.server.folder),
             **unprivileged(),
