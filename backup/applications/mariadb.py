@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,11 +96,19 @@ def _reached(folder: Path) -> datetime | None:
 
 
 def build(place: Quarters, folder: Path, workspace: Path, saved: Manifest, timeout_seconds: float) -> Path:
-    """Load a dump into a new data directory below ``workspace``; gives that directory."""
+    """Load a dump into a new data directory below ``workspace``; gives that directory.
+
+    Raises ApplicationError when the dump cannot be loaded, RestoreError when there is no server to load it into.
+    """
     data, log = workspace / "data", workspace / "load.log"
     servers.require_dump(folder)
     servers.initialise(place, data, log)
-    with servers.serving(place, data, workspace, saved, timeout_seconds=timeout_seconds, grants=True) as running:
+    with ExitStack() as stack:
+        server = servers.serving(place, data, workspace, saved, timeout_seconds=timeout_seconds, grants=True)
+        try:
+            running = stack.enter_context(server)
+        except ApplicationError as error:
+            raise servers.machines_fault(str(error)) from None
         servers.load(place, running, folder, log)
     return data
 

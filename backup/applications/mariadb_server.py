@@ -90,7 +90,8 @@ def serving(
         return False
 
     with place.serving(command, log=log, end=signal.SIGTERM) as server:
-        server.wait_until(answers, timeout_seconds=timeout_seconds)
+        what = "start an empty server" if grants else "start on the restored data"
+        server.wait_until(answers, timeout_seconds=timeout_seconds, what=what)
         yield Running(outside, inside)
         if server.process.poll() is not None:
             raise ApplicationError(f"the server ended on its own{last_words(log)}")
@@ -110,7 +111,12 @@ def initialise(place: Quarters, data: Path, log: Path) -> None:
             [*command, f"--datadir={place.inside(data)}"], what="make a data directory", log=log, timeout_seconds=600
         )
     except ApplicationError as error:
-        raise RestoreError(str(error), hint="look at this machine's memory, disk and load, and drill again") from None
+        raise machines_fault(str(error)) from None
+
+
+def machines_fault(reason: str) -> RestoreError:
+    """Make the error of what failed before any restored byte was touched."""
+    return RestoreError(reason, hint="look at this machine's memory, disk and load, and drill again")
 
 
 def require_dump(folder: Path) -> None:

@@ -11,6 +11,7 @@ Nothing here listens beyond a socket; that is for the options that callers give.
 import ctypes
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
@@ -44,6 +45,12 @@ exec setpriv --reuid "$user" --regid "$group" --clear-groups --pdeathsig KILL --
 _LOOK_EVERY_SECONDS = 0.02
 _ENDS_WITHIN_SECONDS = 60
 _TOLD_LINES = 5
+_LATE_HINT = "allow it more time, or choose a quieter one"
+_MACHINES_FAULT = re.compile(
+    "no space left|disk (?:is )?full|the table '.*' is full|quota exceeded|cannot allocate memory|out of memory",
+    re.IGNORECASE,
+)
+"""What a program says that lacked something of this machine."""
 _PR_SET_PDEATHSIG = 1
 _prctl = ctypes.CDLL(None).prctl
 
@@ -70,19 +77,21 @@ class Server:
     process: "subprocess.Popen[bytes]"
     log: Path
 
-    def wait_until(self, ready: Callable[[], bool], *, timeout_seconds: float) -> Self:
-        """Return when it answers. Raises ApplicationError when it ends before, or takes too long."""
+    def wait_until(
+        self, ready: Callable[[], bool], *, timeout_seconds: float, what: str = "start on the restored data"
+    ) -> Self:
+        """Return when it answers. Raises ApplicationError when it ends before, RestoreError when the machine is why, or
+        time is up: then nobody can say.
+        """
         deadline = time.monotonic() + timeout_seconds
         while not ready():
             status = self.process.poll()
             if status is not None:
-                reason = f"{self.name} {_ending(status)}"
-            elif time.monotonic() > deadline:
-                reason = f"{self.name} did not answer within {timeout_seconds:g} s"
-            else:
-                time.sleep(_LOOK_EVERY_SECONDS)
-                continue
-            raise ApplicationError(f"could not start on the restored data: {reason}{last_words(self.log)}")
+                raise _failure(f"could not {what}: {self.name}", status, self.log)
+            if time.monotonic() > deadline:
+                reason = f"could not {what}: {self.name} did not answer within {timeout_seconds:g} s"
+                raise RestoreError(reason + last_words(self.log), hint=_LATE_HINT)
+            time.sleep(_LOOK_EVERY_SECONDS)
         return self
 
 
@@ -130,19 +139,20 @@ class Quarters:
     ) -> None:
         """Run a program to its end; what it says goes to ``log``.
 
-        Raises ApplicationError with its last words when it fails or takes too long, RestoreError when it cannot be
-        started.
+        Raises ApplicationError with its last words when it fails, RestoreError when it cannot be started, takes too
+        long, or lacks something of this machine.
         """
         with log.open("ab") as said:
             child = self._start(command, said, standard_input, environment)
         try:
             status = child.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
-            raise ApplicationError(f"could not {what}: it took longer than {timeout_seconds:g} s") from None
+            reason = f"could not {what}: it took longer than {timeout_seconds:g} s"
+            raise RestoreError(reason, hint=_LATE_HINT) from None
         finally:
             _end(child, signal.SIGKILL)
         if status != 0:
-            raise ApplicationError(f"could not {what}: {Path(command[0]).name} {_ending(status)}{last_words(log)}")
+            raise _failure(f"could not {what}: {Path(command[0]).name}", status, log)
 
     @contextmanager
     def serving(
@@ -268,5 +278,12 @@ def _end(child: "subprocess.Popen[bytes]", how: signal.Signals) -> None:
         child.wait()
 
 
-def _ending(status: int) -> str:
-    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+def _failure(what: str, status: int, log: Path) -> ApplicationError | RestoreError:
+    """Make the error of a program that ended: by the kernel's hand, or for lack of room or memory, it is no fault of
+    the data.
+    """
+    words = last_words(log)
+    ending = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    if status == -signal.SIGKILL or _MACHINES_FAULT.search(words):
+        return RestoreError(f"{what} {ending}{words}", hint="look at this machine's memory, disk and load")
+    return ApplicationError(f"{what} {ending}{words}")

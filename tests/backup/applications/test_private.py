@@ -64,23 +64,27 @@ def test_a_program_that_fails_says_why(tmp_path: Path) -> None:
 
 def test_a_program_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     started = time.monotonic()
-    with quarters(tmp_path) as place, pytest.raises(ApplicationError, match=r"longer than 0\.2 s"):
+    with quarters(tmp_path) as place, pytest.raises(RestoreError, match=r"longer than 0\.2 s"):
         place.run(["sleep", "60"], what="check", log=tmp_path / "log", timeout_seconds=0.2)
     assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize(
-    ("script", "seconds", "why"),
+    ("script", "seconds", "error", "why"),
     [
-        ("echo broken; exit 1", 20, "sh ended with status 1: broken"),
-        ("exec sleep 60", 0.1, r"did not answer within 0\.1 s"),
+        ("echo broken; exit 1", 20, ApplicationError, "sh ended with status 1: broken"),
+        ("echo 'mmap: Cannot allocate memory'; exit 1", 20, RestoreError, "sh ended with status 1: mmap"),
+        ("kill -KILL $$", 20, RestoreError, "sh was killed by signal 9"),
+        ("exec sleep 60", 0.1, RestoreError, r"did not answer within 0\.1 s"),
     ],
 )
-def test_a_server_that_never_answers_is_told(tmp_path: Path, script: str, seconds: float, why: str) -> None:
+def test_a_server_that_never_answers_is_told_and_whose_fault_it_is(
+    tmp_path: Path, script: str, seconds: float, error: type[Exception], why: str
+) -> None:
     with (
         quarters(tmp_path) as place,
         place.serving(["sh", "-c", script], log=tmp_path / "log") as server,
-        pytest.raises(ApplicationError, match=why),
+        pytest.raises(error, match=why),
     ):
         server.wait_until(lambda: False, timeout_seconds=seconds)
 
