@@ -75,8 +75,11 @@ def execute_restore(
     workers: int | None = None,
     stop: Callable[[], bool] | None = None,
     sparse: bool = True,
+    read_next: bool = False,
 ) -> RestoreReport:
     """Do what the plan says. With ``sparse``, long runs of zeros in files that are made anew become holes.
+
+    Big files go around the system's cache, unless the caller says that all will be read next.
 
     Raises RestoreError when the target cannot be made or written to at all, Interrupted when ``stop`` turned true.
     """
@@ -90,7 +93,7 @@ def execute_restore(
     rule = rule_of(plan)
 
     def make_bench() -> WritingBench:
-        return WritingBench(repository, os.fspath(plan.target), sparse=sparse, overwrite=rule)
+        return WritingBench(repository, os.fspath(plan.target), sparse=sparse, overwrite=rule, read_next=read_next)
 
     with closing(target), closing(Crew[WriteJob](make_bench, workers)) as crew:
         execution = _Execution(plan, repository, target, crew, progress, stop)

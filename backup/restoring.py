@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from backup.around_cache import Gathering
 from backup.errors import CorruptData, StorageError
 from backup.overwriting import Overwrite, Verdict, judge, matches_blob
 from backup.pack import BlobKind
@@ -18,7 +19,7 @@ from backup.repository import Repository
 from backup.sources.base import Problem
 from backup.sources.files import describe
 from backup.storage.reading_ahead import announced, expect
-from backup.target import HOLE, Target, apply_metadata, drop_other_xattrs, make_special, write_at
+from backup.target import HOLE, Target, apply_metadata, drop_other_xattrs, make_special, parts, write_at
 from backup.tree import Node, as_text, parse_tree
 
 _TREES_KEPT = 4
@@ -95,7 +96,13 @@ class WritingBench:
     """Does the writing of one process, into the folder ``target``. Without a rule nothing is there already."""
 
     def __init__(
-        self, repository: Repository, target: str, *, sparse: bool, overwrite: Overwrite | None = None
+        self,
+        repository: Repository,
+        target: str,
+        *,
+        sparse: bool,
+        overwrite: Overwrite | None = None,
+        read_next: bool = False,
     ) -> None:
         self._repository = repository
         self._reader = BlobReader(repository.storage, repository.key)
@@ -103,6 +110,8 @@ class WritingBench:
         self._sparse = sparse
         self._overwrite = overwrite
         self._trees: dict[bytes, list[Node]] = {}
+        self._read_next = read_next
+        self._gathering: Gathering | None = None
 
     def expect(self, job: WriteJob) -> None:
         """Have the blobs of a big file come; which ones small files need is known when their trees are read."""
@@ -129,6 +138,8 @@ class WritingBench:
 
     def close(self) -> None:
         """Let go of the target."""
+        if self._gathering is not None:
+            self._gathering.close()
         self._target.close()
 
     def _write_leaves(self, job: WriteLeaves, written: Written) -> None:
@@ -273,6 +284,8 @@ class WritingBench:
         except OSError as error:
             written.problems.append(Problem(as_text(job.path), describe(error)))
             return
+        gathering = self._gathering = self._gathering or Gathering(read_next=self._read_next)
+        gathering.begin(descriptor)
         try:
             for offset, name in job.blobs:
                 if not (job.compare and self._is_there(descriptor, offset, name)):
@@ -282,11 +295,14 @@ class WritingBench:
                     written.problems.append(Problem(as_text(job.path), plain))
                     return
                 for offset in places[name]:
-                    write_at(descriptor, plain, offset, sparse=self._sparse and not job.compare)
+                    for start, part in parts(plain, sparse=self._sparse and not job.compare):
+                        gathering.write(part, offset + start)
                     written.bytes += len(plain)
+            gathering.flush()
         except OSError as error:
             written.problems.append(Problem(as_text(job.path), describe(error)))
         finally:
+            gathering.begin(-1)
             os.close(descriptor)
 
     def _is_there(self, descriptor: int, offset: int, name: bytes) -> bool:

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from backup.around_cache import write_through
 from backup.sources.files import describe
 from backup.tree import Node, as_text
 
@@ -151,21 +152,21 @@ class Target:
 
 def write_at(descriptor: int, content: bytes, offset: int, *, sparse: bool) -> None:
     """Write all of ``content``; where it is zeros for long enough, leave a hole. Raises OSError."""
+    for start, part in parts(content, sparse=sparse):
+        write_through(descriptor, part, offset + start)
+
+
+def parts(content: bytes, *, sparse: bool) -> Iterator[tuple[int, memoryview]]:
+    """Give what is to be written of ``content``, and where in it: with ``sparse`` not what is zeros for long enough."""
     view, start = memoryview(content), 0
     if len(content) < len(HOLE):  # as most files are
         sparse = False
     for position in range(0, len(content), len(HOLE)) if sparse else ():
         # looking at one byte first is what makes this cheap for content that is none
         if not content[position] and content[position : position + len(HOLE)] == HOLE:
-            _write_all(descriptor, view[start:position], offset + start)
+            yield start, view[start:position]
             start = position + len(HOLE)
-    _write_all(descriptor, view[start:], offset + start)
-
-
-def _write_all(descriptor: int, content: memoryview, offset: int) -> None:
-    while content:
-        written = os.pwrite(descriptor, content, offset)
-        content, offset = content[written:], offset + written
+    yield start, view[start:]
 
 
 def apply_metadata(where: int | str, node: Node) -> str:

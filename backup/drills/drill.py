@@ -151,7 +151,7 @@ class _Drill:
         with self._off_the_clock():
             self._planting.before_restore(repository, plan)
         restored = execute_restore(
-            plan, repository, progress=self._on_restore, workers=wishes.workers, stop=self._stopped
+            plan, repository, progress=self._on_restore, workers=wishes.workers, stop=self._stopped, read_next=True
         )
         took = self._clocked_seconds()
         self._note(files=restored.files, bytes=restored.bytes)

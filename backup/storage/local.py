@@ -8,11 +8,12 @@ import errno
 import os
 import secrets
 import stat as modes
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from backup.around_cache import write_around
 from backup.errors import FileMissing, StorageError, StorageFull
 from backup.storage.base import (
     CONFIG_NAME,
@@ -23,6 +24,7 @@ from backup.storage.base import (
     as_buffers,
     is_file_name,
 )
+from backup.storage.reading_ahead import Read
 
 _FOLDER: Final = {
     FileKind.KEY: "keys",
@@ -146,6 +148,20 @@ class LocalStorage:
             raise _failure("read", path, error) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def expect(self, read: Read) -> bool:
+        """See Expecting: the system begins to read it into its cache, without anybody waiting."""
+        if not read.is_small:
+            with suppress(OSError):
+                descriptor = os.open(self._path(read.kind, read.name), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.posix_fadvise(descriptor, read.offset, read.length or 0, os.POSIX_FADV_WILLNEED)
+                finally:
+                    os.close(descriptor)
+        return True
+
+    def forget(self, reads: Iterable[Read]) -> None:
+        """See Expecting: the system forgets by itself."""
+
     def list(self, kind: FileKind) -> Iterator[StoredFile]:
         """Walk the kind's folder, for packs its shards; names that are not 64 hex digits are nobody's files."""
         if kind is FileKind.CONFIG:
@@ -219,6 +235,11 @@ def _files_in(folder: str, prefix: str = "") -> Iterator[StoredFile]:
 
 
 def _write_all(descriptor: int, buffers: Sequence[Buffer]) -> None:
+    if len(buffers) == 1:
+        content = memoryview(buffers[0])
+        buffers = [content[write_around(descriptor, content, 0) :]]
+        # what was written by offset did not move the descriptor's
+        os.lseek(descriptor, len(content) - len(buffers[0]), os.SEEK_SET)
     for start in range(0, len(buffers), _WRITEV_MOST):
         batch = [memoryview(buffer) for buffer in buffers[start : start + _WRITEV_MOST] if len(buffer)]
         while batch:

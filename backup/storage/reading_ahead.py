@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from threading import Lock
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from backup.errors import StorageError
 from backup.storage.base import Buffer, FileKind, Retaining, Storage, StorageProperties, StoredFile, delete_all
@@ -55,6 +55,22 @@ class Read(NamedTuple):
         return self.kind is FileKind.DATA and self.length is not None and 0 < self.length <= _SMALL_BYTES
 
 
+@runtime_checkable
+class Expecting(Protocol):
+    """A storage that can have a read come before it is asked for."""
+
+    def expect(self, read: Read) -> bool:
+        """Begin a read that will be asked for, and must be forgotten if it is not; False when there is no room now.
+
+        Must not raise: what is wrong is told when the read is asked for.
+        """
+        ...
+
+    def forget(self, reads: Iterable[Read]) -> None:
+        """Let go of what was announced and never asked for."""
+        ...
+
+
 class _Window(NamedTuple):
     content: bytes
     given: set[int]
@@ -88,7 +104,7 @@ class ReadingAhead:
         return f"ReadingAhead({self._storage!r})"
 
     def expect(self, read: Read) -> bool:
-        """Begin a read that will be asked for, and must be forgotten if it is not; False when there is no room now."""
+        """See Expecting."""
         if read.is_small:
             return True
         held = self._held()
@@ -100,7 +116,7 @@ class ReadingAhead:
         return True
 
     def forget(self, reads: Iterable[Read]) -> None:
-        """Let go of what was announced and never asked for."""
+        """See Expecting."""
         held = self._held()
         with held.lock:
             for read in reads:
@@ -191,7 +207,7 @@ class ReadingAhead:
 
 def expect(storage: Storage, reads: Iterable[Read]) -> None:
     """Begin reads that will be asked for, as far as there is room and the storage can."""
-    if isinstance(storage, ReadingAhead):
+    if isinstance(storage, Expecting):
         for read in reads:
             if not storage.expect(read):
                 return
@@ -202,7 +218,7 @@ def announced(storage: Storage, items: Iterable[T], reads: Callable[[T], Iterabl
 
     ``reads`` names exactly what will be asked for before the next item is.
     """
-    if not isinstance(storage, ReadingAhead):
+    if not isinstance(storage, Expecting):
         yield from items
         return
     rest = iter(items)
@@ -228,7 +244,7 @@ class _Item(Generic[T]):
     reads: tuple[Read, ...]
     begun: int = 0
 
-    def begin(self, storage: ReadingAhead) -> bool:
+    def begin(self, storage: Expecting) -> bool:
         """Announce what is not yet; False when there is no room for all of it."""
         while self.begun < len(self.reads) and storage.expect(self.reads[self.begun]):
             self.begun += 1
