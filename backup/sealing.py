@@ -18,6 +18,7 @@ from backup.pack import BlobKind, FinishedPack, PackBuilder, PackRecord, blob_id
 from backup.portions import Content, Moment, Portion, PortionReader, Surroundings, open_to_read
 from backup.sources.files import describe
 from backup.storage.base import FileKind, Storage
+from backup.warming import Warming
 
 _PACKS_IN_FLIGHT = 2
 """Finished packs that may wait for the storage while the bench goes on."""
@@ -105,6 +106,7 @@ class SealingBench:
         self._is_known = surroundings.is_known
         self._claims = claims
         self._reader = PortionReader(surroundings, self._save, self._save_tree)
+        self._warming = Warming(trusts_parent=surroundings.trusts_parent)
         self._builders = {kind: PackBuilder(key, kind) for kind in BlobKind}
         self._putter = ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="put")
         self._putting: deque[tuple[PackRecord, Future[None]]] = deque()
@@ -112,13 +114,17 @@ class SealingBench:
         self._new_in_a_row = 0
 
     def expect(self, job: Job) -> None:
-        """The system reads files ahead."""
+        """Have small files come; big ones the system reads ahead by itself."""
+        if isinstance(job, ReadFiles):
+            self._warming.expect(job.portions)
 
     def do(self, job: Job) -> object:
         """Do one job. Raises BackupError when the repository cannot take it."""
         match job:
             case ReadFiles():
-                return self._reader.read(job.portions)
+                read = self._reader.read(job.portions)
+                self._warming.looked_back()
+                return read
             case ReadExtent():
                 return self._read_extent(job)
             case SavePieces():

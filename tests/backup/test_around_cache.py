@@ -11,6 +11,7 @@ import pytest
 
 from backup import around_cache
 from backup.around_cache import ALIGNMENT, WORTH_BYTES, Gathering, write_around
+from tests.backup.page_cache import cached_pages
 
 _MIB = 1 << 20
 
@@ -19,15 +20,6 @@ def aligned(content: bytes) -> memoryview:
     memory = memoryview(mmap(-1, len(content), flags=MAP_PRIVATE | MAP_ANONYMOUS))
     memory[:] = content
     return memory
-
-
-def cached_bytes(path: Path) -> int:
-    """How much of a file's beginning the system has in its cache."""
-    with path.open("rb") as file:
-        try:
-            return os.preadv(file.fileno(), [bytearray(path.stat().st_size)], 0, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return 0
 
 
 @pytest.fixture(params=["/var/tmp", "/dev/shm"])
@@ -62,9 +54,9 @@ def test_a_disk_takes_it_without_the_cache() -> None:
         with file.open("wb", buffering=0) as opened:
             written = write_around(opened.fileno(), aligned(bytes(2 * _MIB)), 0)
         if written:  # as on ext4, xfs and btrfs; elsewhere the test above is all there is to see
-            assert cached_bytes(file) == 0
+            assert cached_pages(file) == 0
         file.write_bytes(bytes(2 * _MIB))
-        assert cached_bytes(file) > 0
+        assert cached_pages(file) == 512
     finally:
         file.unlink()
 
