@@ -20,6 +20,8 @@ CONFIG_VARIABLE = "KEEPWATCH_CONFIG"
 PLANS = "plans"
 """Folder of the emergency plans, beside the file."""
 PLACES = (Path("keepwatch.toml"), Path("/etc/keepwatch/keepwatch.toml"))
+STATE_HERE = Path(".keepwatch")
+"""Where `make run` keeps its state: whoever stands beside it, and has no configuration, means that."""
 
 
 def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
@@ -33,6 +35,15 @@ def find_config(explicit: Path | None, environ: Mapping[str, str]) -> Path | Non
     if named := environ.get(CONFIG_VARIABLE):
         return Path(named)
     return next((place for place in PLACES if place.exists()), None)
+
+
+def find_state_dir(explicit: Path | None, path: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the state directory to load with: ``explicit``, or without any configuration file ./.keepwatch.
+
+    None leaves it to the environment, the file at ``path``, and the machine.
+    """
+    here = explicit is None and path is None and not environ.get(STATE_DIR_VARIABLE) and STATE_HERE.is_dir()
+    return STATE_HERE if here else explicit
 
 
 def load(

@@ -1,4 +1,4 @@
-"""What only the first start does: a password for each repository of the embedded default.
+"""What only the first use of the embedded default is concerned with: a password for each of its repositories.
 
 A repository that the operator configured gets its password from the operator; making one up for it would hide a
 mistyped path until the day it is needed.
@@ -28,3 +28,22 @@ def make_passwords(settings: Settings) -> list[Path]:
         if create_password_file(file):
             made.append(file)
     return made
+
+
+def is_first_use(settings: Settings) -> bool:
+    """Tell whether nothing is there of any repository: neither its password nor itself."""
+    return all(
+        _is_missing(repository.password_file) and _is_missing(Path(repository.url) / "config")
+        for repository in settings.repositories.values()
+        if repository.password_file is not None
+    )
+
+
+def _is_missing(file: Path) -> bool:
+    try:
+        file.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # somebody else's, so somebody used it
+        return False
+    return False

@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from backup.errors import SourceError
+from backup.extras import needed_for
 from config.databases import MariaDbSource
 from keepwatch.cli.options import ConfigOption, Setup, StateOption, exit_status
 from keepwatch.cli.output import complain
@@ -30,12 +32,12 @@ def binlog(
 
     JOB:MEMBER is a member of a group.
     """
-    from keepwatch.wal.binlogs import BinlogArchiver, run
-
     setup = Setup(config, state_dir)
     known = [name for name, of in known_logs(setup.settings).items() if isinstance(of.source, MariaDbSource)]
     if job not in known:
         raise UsageError(f"no job {job} backs up MariaDB", hint=f"jobs that do: {', '.join(known) or 'none'}")
+    with needed_for(f"the server of job {job}", SourceError):
+        from keepwatch.wal.binlogs import BinlogArchiver, run
     with setup.state.lock(f"wal-{job}", what=f"the archiver of job {job}'s binlog"):
         if not once:
             run(setup.settings, setup.state.path, job, now, lambda: False)

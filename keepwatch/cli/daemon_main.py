@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from config.loading import find_config, load
+from config.loading import find_config, find_state_dir, load
 from config.problems import ConfigProblems
 from config.secrets import SecretError
 from config.settings import Settings
@@ -23,8 +23,10 @@ def main(arguments: list[str]) -> int:
     """Run the daemon until it is told to stop; returns the exit status."""
     options = dict(zip(arguments[::2], arguments[1::2], strict=True))
     config = Path(options["--config"]) if "--config" in options else None
-    state_dir = Path(options["--state-dir"]).absolute() if "--state-dir" in options else None
     path = find_config(config, os.environ)
+    given = Path(options["--state-dir"]) if "--state-dir" in options else None
+    found = find_state_dir(given, path, os.environ)
+    state_dir = found.absolute() if found else None
     logs.configure()
 
     def read() -> Settings:

@@ -9,12 +9,14 @@ from typing import Annotated
 
 import typer
 
+from backup.errors import RepositoryMissing
 from config.documents import Document
 from config.jobs import RepositorySettings
-from config.loading import find_config, load_document
+from config.loading import find_config, find_state_dir, load_document
 from config.settings import Settings
 from config.units import parse_duration
 from keepwatch.errors import UsageError
+from keepwatch.first_use import is_first_use
 from keepwatch.state import StateDirectory
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="Configuration file.", show_default=False)]
@@ -49,7 +51,8 @@ class Setup:
 
     @cached_property
     def _loaded(self) -> tuple[Settings, Document]:
-        return load_document(self.path, environ=os.environ, state_dir=self.state_dir)
+        state_dir = find_state_dir(self.state_dir, self.path, os.environ)
+        return load_document(self.path, environ=os.environ, state_dir=state_dir)
 
     @property
     def settings(self) -> Settings:
@@ -72,7 +75,7 @@ class Setup:
         return StateDirectory(self.settings.daemon.state_dir, to_read=True)
 
     def repository(self, name: str | None, url: str | None, password_file: Path | None) -> RepositorySettings:
-        """Choose the repository that the options mean. Raises UsageError."""
+        """Choose the repository that the options mean. Raises UsageError, RepositoryMissing."""
         if url:
             if password_file is None:
                 raise UsageError("--repository-url needs --password-file", hint="name a file with the password in it")
@@ -80,7 +83,8 @@ class Setup:
         return self.settings.repositories[self.repository_name(name)]
 
     def repository_name(self, name: str | None) -> str:
-        """Choose a configured repository; the only one when none is named. Raises UsageError."""
+        """Choose a configured repository; the only one when none is named. Raises UsageError, RepositoryMissing."""
+        self._require_first_use()
         known = list(self.settings.repositories)
         if name is None and len(known) == 1:
             return known[0]
@@ -91,7 +95,8 @@ class Setup:
         return name
 
     def jobs(self, names: list[str] | None) -> list[str]:
-        """Return the named jobs, or all of them. Raises UsageError."""
+        """Return the named jobs, or all of them. Raises UsageError, RepositoryMissing."""
+        self._require_first_use()
         known = list(self.settings.jobs)
         for name in names or []:
             if name not in known:
@@ -99,6 +104,14 @@ class Setup:
         if not known:
             raise UsageError("no job is configured", hint="add a [jobs.NAME] section, as `keepwatch config init` shows")
         return list(names) if names else known
+
+    def _require_first_use(self) -> None:
+        """Whoever configured nothing has to run the daemon first, or to say where it ran. Raises RepositoryMissing."""
+        if self.path is None and is_first_use(self.settings):
+            raise RepositoryMissing(
+                f"nothing is configured, and keepwatch never ran on {self.settings.daemon.state_dir}",
+                hint="begin with `keepwatch run`; or say where it runs by --state-dir, or what it does by --config",
+            )
 
 
 def duration(text: str) -> timedelta:

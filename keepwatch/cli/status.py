@@ -29,7 +29,7 @@ def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: 
         print_json({"daemon_running": since is not None, "daemon_started_at": since, "view": view})
     else:
         if since is None:
-            note("the daemon does not run; this is what was last recorded")
+            note(f"no daemon runs on {setup.recorded.path}; this is what was last recorded there")
         _print_view(view)
     firing = any(alert.state in ("firing", "recovering") for alert in view.alerts)
     return 1 if firing or since is None else 0

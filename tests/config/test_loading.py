@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from config.loading import find_config, load, load_document
+from config.loading import find_config, find_state_dir, load, load_document
 from config.machine import Machine
 from config.problems import ConfigProblems, Problem
 from config.settings import Settings
@@ -140,6 +140,18 @@ def test_the_state_directory_is_the_arguments_then_the_environments_then_the_fil
     assert argument.daemon.state_dir == Path("/argument")
     assert load(path, environ=by_environment, machine=MACHINE).daemon.state_dir == Path("/environment")
     assert load(path, environ={}, machine=MACHINE).daemon.state_dir == Path("/file")
+
+
+def test_without_settings_the_state_that_make_run_left_here_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_state_dir(None, None, {}) is None
+    (tmp_path / ".keepwatch").mkdir()
+    assert find_state_dir(None, None, {}) == Path(".keepwatch")
+    assert find_state_dir(Path("/x"), None, {}) == Path("/x")
+    assert find_state_dir(None, None, {"KEEPWATCH_STATE_DIR": "/y"}) is None
+    assert find_state_dir(None, Path("keepwatch.toml"), {}) is None
 
 
 def test_root_keeps_state_in_var_lib_and_others_at_home() -> None:

@@ -62,3 +62,32 @@ def test_run_refuses_a_bad_address_for_the_page_before_it_does_anything(tmp_path
     assert refused.returncode == 2
     assert "command line:1: web.listen: is no loopback address" in refused.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["backup"], ["drill"], ["snapshots"], ["key", "list"]])
+def test_a_command_before_the_first_use_says_how_to_begin(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run([*arguments, "--state-dir", "nothing"]) == 10
+    told = capsys.readouterr().err
+    assert f"nothing is configured, and keepwatch never ran on {tmp_path}/nothing" in told
+    assert "hint: begin with `keepwatch run`" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_repository_without_its_password_is_no_first_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "repository" / "config").touch()
+    assert run(["snapshots", "--state-dir", str(tmp_path)]) == 1
+    assert "cannot read the secret file" in capsys.readouterr().err
+
+
+def test_a_binlog_of_a_job_that_has_none_is_refused_without_the_library(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    monkeypatch.delitem(sys.modules, "keepwatch.wal.binlogs", raising=False)
+    monkeypatch.delitem(sys.modules, "backup.applications.mariadb_connection", raising=False)
+    assert run(["binlog", "system", "--once", "--state-dir", str(tmp_path)]) == 2
+    assert "no job system backs up MariaDB" in capsys.readouterr().err
