@@ -118,8 +118,8 @@ class Index:
 
     def lookup(self, kind: BlobKind, name: bytes) -> BlobLocation | None:
         """Say where a blob lies; of several copies the one that became known first."""
-        found = self._find(kind, name, self._slot(name))
-        return None if found is None else self._location(found[0])
+        record = self._find(kind, name)
+        return None if record is None else self._location(record)
 
     def lookup_all(self, kind: BlobKind, name: bytes) -> list[BlobLocation]:
         """Say where every copy of a blob lies."""
@@ -127,29 +127,31 @@ class Index:
 
     def plain_length(self, kind: BlobKind, name: bytes) -> int | None:
         """Bytes of a blob's plaintext; None when it is in no pack. For adding up files, a million at a time."""
-        found = self._find(kind, name, self._slot(name))
-        if found is None:
+        record = self._find(kind, name)
+        if record is None:
             return None
-        return self._plains[found[0]] or self._lengths[found[0]] - OVERHEAD_BYTES
+        return self._plains[record] or self._lengths[record] - OVERHEAD_BYTES
 
-    def numbers(self, kind: BlobKind, name: bytes) -> Iterator[int]:
+    def numbers(self, kind: BlobKind, name: bytes) -> list[int]:
         """Give the record number of every copy, below ``len(index)``: a small name for marking blobs in a bitmap."""
-        slot = self._slot(name)
-        while (found := self._find(kind, name, slot)) is not None:
-            number, slot = found
-            yield number
-            slot = (slot + 1) & self._mask
-
-    def _slot(self, name: bytes) -> int:
-        return int.from_bytes(name[:4], _ORDER) & self._mask
-
-    def _find(self, kind: BlobKind, name: bytes, slot: int) -> tuple[int, int] | None:
-        """Probe from a slot on; gives (record number, its slot)."""
-        ids, table, mask = self._ids, self._table, self._mask
+        # spelled out as in `contains`: prune asks for every blob there is
+        ids, table, mask, found = self._ids, self._table, self._mask, []
+        slot = int.from_bytes(name[:4], _ORDER) & mask
         while number := table[slot]:
             at = number * _ID
             if ids[at - _ID : at] == name and self._places[number - 1] >> 31 == kind:
-                return number - 1, slot
+                found.append(number - 1)
+            slot = (slot + 1) & mask
+        return found
+
+    def _find(self, kind: BlobKind, name: bytes) -> int | None:
+        """Give the record number of the first copy."""
+        ids, table, mask = self._ids, self._table, self._mask
+        slot = int.from_bytes(name[:4], _ORDER) & mask
+        while number := table[slot]:
+            at = number * _ID
+            if ids[at - _ID : at] == name and self._places[number - 1] >> 31 == kind:
+                return number - 1
             slot = (slot + 1) & mask
         return None
 

@@ -250,13 +250,13 @@ class _Trees:
         pending = [("/", root)]
         while pending:
             path, tree = pending.pop()
-            record = next(self._index.numbers(BlobKind.TREE, tree), None)
-            if record is None:
+            records = self._index.numbers(BlobKind.TREE, tree)
+            if not records:
                 yield _error("blob-missing", f"{snapshot}:{path}", f"its tree {tree.hex()} is in no pack")
                 continue
-            if self._seen[record]:
+            if self._seen[records[0]]:
                 continue
-            self._seen[record] = 1
+            self._seen[records[0]] = 1
             self._between()
             try:
                 nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
