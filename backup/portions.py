@@ -124,6 +124,8 @@ class _Reading(NamedTuple):
     problem: str = ""
     """Why it is missing or not as one moment saw it; empty when all is well."""
     rereads: int = 0
+    big: bool = False
+    """Whether nothing was read, since the file is better shared among workers."""
 
 
 class _Unsaved(NamedTuple):
@@ -203,29 +205,31 @@ class PortionReader:
         unsaved: list[_Unsaved] = []
         waiting = 0
         for number, name in enumerate(portion.names):
+            json_name = encode_name(name)
+            old_node = old.get(json_name)
             try:
-                status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-                if not takes(name, folder, status):
-                    continue
+                if trusts and old_node is not None:
+                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    if not takes(name, folder, status):
+                        continue
+                    kept = self._unchanged(json_name, status, old_node)
+                    if kept is not None:
+                        read.unmodified += 1
+                        read.bytes += status.st_size
+                        nodes[raw_bytes(name)] = kept
+                        continue
+                if spent >= budget:
+                    read.rest = portion.names[number:]
+                    break
+                file = self._read_file(name, folder)
             except OSError as error:
                 self._missed(portion.path, name, error, read)
                 continue
-            json_name = encode_name(name)
-            old_node = old.get(json_name)
-            if trusts and old_node is not None:
-                kept = self._unchanged(json_name, status, old_node)
-                if kept is not None:
-                    read.unmodified += 1
-                    read.bytes += status.st_size
-                    nodes[raw_bytes(name)] = kept
-                    continue
-            if status.st_size >= BIG_FILE_BYTES:
+            if file is None:
+                continue
+            if file.big:
                 read.big.append(name)
                 continue
-            if spent >= budget:
-                read.rest = portion.names[number:]
-                break
-            file = self._read_file(name, folder)
             spent += file.size
             read.rereads += file.rereads
             if file.problem:
@@ -291,22 +295,25 @@ class PortionReader:
                 return None
         return old_node
 
-    def _read_file(self, name: str, folder: int) -> _Reading:
+    def _read_file(self, name: str, folder: int) -> _Reading | None:
+        """Read a file, unless it is a big one; None for one that is left out. Raises OSError."""
         rereads = 0
         while True:
+            # opened before it is looked at: a look by name is a tenth of what a small file costs
+            descriptor = open_to_read(name, folder)
             try:
-                descriptor = open_to_read(name, folder)
-                try:
-                    before = os.fstat(descriptor)
-                    if not stat.S_ISREG(before.st_mode):
-                        return _Reading(None, problem="it is no regular file any more", rereads=rereads)
-                    size, ids, unsaved = self._read_content(descriptor, before.st_size)
-                    xattrs = read_xattrs(descriptor)
-                    after = os.fstat(descriptor)
-                finally:
-                    os.close(descriptor)
-            except OSError as error:
-                return _Reading(None, problem=describe(error), rereads=rereads)
+                before = os.fstat(descriptor)
+                if not stat.S_ISREG(before.st_mode):
+                    return _Reading(None, problem="it is no regular file any more", rereads=rereads)
+                if not self._around.admission.takes(name, folder, before):
+                    return None
+                if before.st_size >= BIG_FILE_BYTES:
+                    return _Reading(before, big=True)
+                size, ids, unsaved = self._read_content(descriptor, before.st_size)
+                xattrs = read_xattrs(descriptor)
+                after = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
             unchanged = Moment.of(before) == Moment.of(after) and size == after.st_size
             if unchanged or rereads == READ_ATTEMPTS - 1:
                 problem = "" if unchanged else "it changed while it was read"

@@ -176,21 +176,20 @@ class FilesCapture:
 
         The listing tells the types, so that nothing is looked at here: what costs is one look at each file.
         """
-        files: list[str] = []
-        others: list[str] = []
-        folders: list[str] = []
         prefix = path.rstrip("/") + "/"
-        has_tag, has_excludes = False, bool(excludes)
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                name = entry.name
-                has_tag = has_tag or name == CACHE_TAG
-                if entry.is_file(follow_symlinks=False):
-                    kind = files
-                else:
-                    kind = folders if entry.is_dir(follow_symlinks=False) else others
-                if not (has_excludes and excludes.match(prefix + name, is_folder=kind is folders)):
-                    kind.append(name)
+        with os.scandir(folder) as found:
+            entries = list(found)
+        has_tag = any(entry.name == CACHE_TAG for entry in entries)
+        files = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+        folders: list[str] = []
+        others: list[str] = []
+        for entry in entries if len(files) < len(entries) else ():
+            if not entry.is_file(follow_symlinks=False):
+                (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+        if excludes:
+            files = [name for name in files if not excludes.match(prefix + name, is_folder=False)]
+            others = [name for name in others if not excludes.match(prefix + name, is_folder=False)]
+            folders = [name for name in folders if not excludes.match(prefix + name, is_folder=True)]
         if has_tag and self._source.exclude_caches and _is_cache(folder):
             return [name for name in files if name == CACHE_TAG], [], []
         for names in (files, others, folders):
