@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 
 _LONGEST_BYTES = 64 * 1024
 """More than this in a password file is a mix-up, not a password."""
+_HINT_UNREADABLE = "make it readable for the user that keepwatch runs as"
+_HINT_MISSING = (
+    "write the secret there, mode 600; the password of a repository that is to be made is made by"
+    " `(umask 077; openssl rand -base64 32 >{place})`, and kept off this machine, too"
+)
 
 
 class SecretError(Exception):
@@ -57,7 +62,7 @@ def read_secret_file(path: Path, environ: Mapping[str, str]) -> SecretStr:
     except OSError as error:
         raise SecretError(
             f"cannot read the secret file {place}: {(error.strerror or str(error)).lower()}",
-            f"make it readable for the user keepwatch runs as; or `install -m 600 /dev/null {place}`, and fill it",
+            _HINT_MISSING.format(place=place) if isinstance(error, FileNotFoundError) else _HINT_UNREADABLE,
         ) from error
     if mode & stat.S_IROTH:
         log.warning("secret readable by others", extra={"file": str(place), "hint": f"chmod 600 {place}"})

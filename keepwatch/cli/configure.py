@@ -1,6 +1,7 @@
 """``keepwatch config``: begin, check, show and describe the configuration. Changes no settings of a running daemon."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from pathspec import GitIgnoreSpec
 from config.jobs import JobSettings
 from config.machine import Machine
 from config.sample import sample
+from config.secrets import SecretError, read_secret_file
 from config.settings import Settings
 from config.showing import show
 from config.sources import FilesSource
@@ -66,7 +68,8 @@ def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
     )
     files = ", ".join(str(file) for file in setup.document.files if file) or "embedded default"
     print(f"{', '.join(counted(number, word) for number, word in counts)}: no problems in {files}")
-    for remark in remarks(settings):
+    in_vain = [] if setup.path is None else unread_secrets(settings)  # the first start makes the default's password
+    for remark in [*remarks(settings), *in_vain, *unknown_services(settings)]:
         note(f"note: {remark}")
 
 
@@ -115,6 +118,36 @@ def remarks(settings: Settings) -> list[str]:
             if _swallows(job, Path(settings.repositories[repository].url.removeprefix("local:")))
         ]
     return found
+
+
+def unread_secrets(settings: Settings) -> list[str]:
+    """Say which files of repositories cannot be read here and now; the service may be another user, or not there yet.
+
+    Runs no ``password_command``: a check changes nothing, and asks nobody.
+    """
+    found = []
+    for name, repository in settings.repositories.items():
+        for key in ("password_file", "access_key_id_file", "secret_access_key_file"):
+            file = getattr(repository, key)
+            try:
+                file and read_secret_file(file, os.environ)
+            except SecretError as error:
+                found.append(f"repository {name}, {key}: {error}; {error.hint}")
+    return found
+
+
+def unknown_services(settings: Settings) -> list[str]:
+    """Say which channels no service of Apprise would take a message for."""
+    if not settings.notify:
+        return []
+    import apprise
+
+    logging.getLogger("apprise").disabled = True  # it would quote the url, with the secret in it
+    return [
+        f"channel {channel.name} can tell nobody: Apprise knows no service by such a url, or it lacks something"
+        for channel in settings.notify
+        if apprise.Apprise.instantiate(channel.url.get_secret_value()) is None
+    ]
 
 
 def _swallows(job: JobSettings, repository: Path) -> bool:

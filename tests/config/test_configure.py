@@ -40,7 +40,23 @@ def test_a_configuration_that_is_begun_checks_out(run: Run, tmp_path: Path) -> N
     checks = default.text(Path("/state")).count("[[checks]]")
     counted = f"{checks} checks, 1 job, 1 repository, 0 notification channels"
     assert checked.stdout == f"{counted}: no problems in keepwatch.toml\n"
-    assert checked.stderr == "note: nobody is told of alerts: there is no [[notify]]\n"
+    nobody, no_password = checked.stderr.splitlines()
+    assert nobody == "note: nobody is told of alerts: there is no [[notify]]"
+    file = f"{tmp_path}/state/repository.password"
+    assert no_password.startswith(f"note: repository local, password_file: cannot read the secret file {file}: no such")
+    assert f"openssl rand -base64 32 >{file}" in no_password
+
+
+def test_a_channel_of_no_known_service_is_remarked_without_its_secret(run: Run, tmp_path: Path) -> None:
+    urls = {"good": "json://localhost/x", "bad": "foo://secret@host", "ugly": "mailtos://user:secret@"}
+    channels = [f'[[notify]]\nname = "{name}"\nurl = "{url}"\n' for name, url in urls.items()]
+    (tmp_path / "keepwatch.toml").write_text("".join(channels))
+    checked = run("check")
+    assert checked.returncode == 0, checked.stderr
+    assert "channel bad can tell nobody" in checked.stderr
+    assert "channel ugly can tell nobody" in checked.stderr
+    assert "channel good" not in checked.stderr
+    assert "secret" not in checked.stderr + checked.stdout
 
 
 def test_a_configuration_that_is_there_is_not_overwritten(run: Run, tmp_path: Path) -> None:
