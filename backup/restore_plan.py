@@ -21,6 +21,8 @@ from backup.sources.files import Excludes
 from backup.target import Target
 from backup.tree import Entry, Node, as_text, parse_entries
 from backup.walking import locate
+from config.units import format_size
+from config.wording import counted
 
 BIG_FILE_BYTES = 64 << 20
 """From here on several workers write one file."""
@@ -76,8 +78,9 @@ class RestorePlan:
         removed = f"; {len(self.removals)} to be removed" if self.removals else ""
         refused = f"; {len(self.refused)} refused" if self.refused else ""
         return (
-            f"snapshot {self.snapshot.short_id} into {self.target}: {self.folder_count} folders,"
-            f" {self.files} files{there}, {self.bytes} bytes{removed}{refused}"
+            f"snapshot {self.snapshot.short_id} into {self.target}: "
+            f"{counted(self.folder_count, 'folder')}, {counted(self.files, 'file')}{there},"
+            f" {format_size(self.bytes)}{removed}{refused}"
         )
 
 

@@ -18,6 +18,7 @@ from backup.repository import Repository
 from backup.rolling import choose
 from backup.verify import Finding, verify
 from config.jobs import RepositorySettings
+from config.wording import counted
 from keepwatch.orders import Progress
 
 _REMEMBER_EVERY = 64
@@ -57,7 +58,7 @@ class Verification:
             return None
         needed = {finding.subject: finding.message for finding in errors if finding.code == "pack-needed"}
         first = next((finding for finding in errors if finding.subject in needed), errors[0])
-        line = f"{len(errors)} errors, first {first.subject}: {first.message}"
+        line = f"{counted(len(errors), 'error')}, first {first.subject}: {first.message}"
         return f"{line}; {needed[first.subject]}" if first.subject in needed else line
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, tzinfo
 from config.checks import Bound
 from config.notify import NotifySettings
 from config.units import format_duration
+from config.wording import counted
 from monitor.actions import ActionEntry
 from monitor.alerting import NO_DATA, Alert, Policy, State, Streak
 from monitor.flapping import BEGINS_AT, ENDS_AT, WINDOW, share
@@ -19,6 +20,7 @@ from monitor.result import Status
 from monitor.store import AlertLogEntry
 from monitor.suppress import Acknowledgement
 from monitor.telling import Situation, Told, decide, has_passed
+from monitor.wording import format_value
 
 _UNKNOWN_CHANNEL = ChannelState()
 
@@ -85,9 +87,9 @@ class _Page:
         for level, bounds in (("warning", self.evidence.warning), ("critical", self.evidence.critical)):
             for bound in bounds:
                 reading = bound.reading or "main reading"
-                end = f"until {bound.until.opposite()}" if bound.clear else f"until {bound.until.opposite().op} "
-                end += "" if bound.clear else f"{bound.until.bound:g}"
-                lines.append(f"{level}: {reading} {bound.raise_}, {end}")
+                over = bound.until.opposite()
+                until = f"{over.op} {format_value(over.bound, over.kind)}"
+                lines.append(f"{level}: {reading} {bound.raise_}, until {until}")
         if alert.value is not None:
             lines.append(f"{alert.reading} was {alert.value:g}")
         if alert.stale_since is not None:
@@ -110,9 +112,8 @@ class _Page:
         ):  # fmt: skip
             lines.append(self._level(level, streak, lasting, policy))
         if alert.clear_since is not None:
-            wanted = f"{format_duration(policy.keep_firing_for)} and {policy.breaking_samples} results"
-            clear = f"clear for {self.since(alert.clear_since)}, {alert.clear_samples} results"
-            lines.append(f"{clear}; ends after {wanted}")
+            clear = f"clear for {self.since(alert.clear_since)}, {counted(alert.clear_samples, 'result')}"
+            lines.append(f"{clear}; ends {_after(policy.keep_firing_for, policy.breaking_samples)}")
         if alert.flips:
             lines.append(
                 f"changed by {share(alert.flips):.0%} of its last {WINDOW} results: "
@@ -122,11 +123,10 @@ class _Page:
         return lines
 
     def _level(self, level: Status, streak: Streak | None, lasting: timedelta, policy: Policy) -> str:
-        window = f" of {policy.of_samples}" if policy.of_samples > policy.min_samples else ""
-        wanted = f"fires after {format_duration(lasting)} and {policy.min_samples}{window} results"
+        wanted = f"fires {_after(lasting, policy.min_samples, policy.of_samples)}"
         if streak is None:
             return f"{level.label}: not now; {wanted}"
-        return f"{level.label}: for {self.since(streak.since)}, {streak.samples} results; {wanted}"
+        return f"{level.label}: for {self.since(streak.since)}, {counted(streak.samples, 'result')}; {wanted}"
 
     def held_back(self) -> list[str]:
         """Every suppressor that counts now."""
@@ -160,7 +160,8 @@ class _Page:
         if parcel is not None:
             failed = self.evidence.errors.get(channel.name)
             why = f", last failure: {failed}" if failed else ""
-            return [f"in the outbox since {self.moment(parcel.created_at)}, {parcel.attempts} attempts{why}"]
+            attempts = counted(parcel.attempts, "attempt")
+            return [f"in the outbox since {self.moment(parcel.created_at)}, {attempts}{why}"]
         last = self.evidence.ledger.channels.get(channel.name, _UNKNOWN_CHANNEL).last_message_at
         lines = []
         if not has_passed(channel.group_wait, due_at, self.now):
@@ -204,3 +205,11 @@ class _Page:
 
     def in_(self, last: datetime, channel: NotifySettings) -> str:
         return f"in {format_duration(last + channel.group_interval - self.now)}"
+
+
+def _after(lasting: timedelta, samples: int, window: int = 0) -> str:
+    """Write what has to be so before an alert changes: ``after 2m and 3 of 5 results``, ``at once``."""
+    results = f"{samples} of {window} results" if window > samples else counted(samples, "result")
+    wanted: list[str] = [format_duration(lasting)] if lasting else []
+    wanted += [results] if max(samples, window) > 1 else []
+    return f"after {' and '.join(wanted)}" if wanted else "at once"

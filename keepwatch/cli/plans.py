@@ -13,6 +13,7 @@ import typer
 from config.plan_files import Plan, PlanBook, read_plans
 from config.plans import Restore
 from config.units import format_duration
+from config.wording import counted
 from keepwatch.cli.alerts import AuthorOption
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.journals import HoldsOption, verify_journal
@@ -111,7 +112,7 @@ def check(as_json: JsonOption = False, config: ConfigOption = None, state_dir: S
             print(finding)
             note(f"hint: {finding.hint}")
         if not found:
-            note(f"{len(book.plans)} plans, all in order")
+            note(f"{counted(len(book.plans), 'plan')}, all in order" if book.plans else "there are no plans")
     return 2 if book.problems else 1 if found else 0
 
 

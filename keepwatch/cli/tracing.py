@@ -10,6 +10,7 @@ import typer
 
 from backup.catalog import Catalog
 from config.settings import Settings
+from config.wording import counted
 from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
 from keepwatch.cli.output import moment, note, print_json, print_table
 from keepwatch.clock import now
@@ -124,7 +125,8 @@ def replay_(
     fired = sum(one.change is Change.FIRED for one in would)
     did = sum(entry.change is Change.FIRED for entry in entries)
     results = sum(played.results for played in found.values())
-    note(f"{results} results of {len(rules)} checks: {fired} would have fired by today's rules, {did} did")
+    of = f"{counted(results, 'result')} of {counted(len(rules), 'check')}"
+    note(f"{of}: {fired} would have fired by today's rules, {did} did")
     if silent := [name for name, played in found.items() if not played.results]:
         note(f"nothing is on record of: {', '.join(silent)}")
 

@@ -47,6 +47,7 @@ def as_html(report: Report, _: Language, moment: Callable[[datetime], str]) -> s
         report=report,
         answers=writing.answers(report, _),
         verdict_of=lambda job: writing.verdict_of(job, _),
+        lines_of=lambda number: writing.lines_of(number, _),
         counts=lambda numbers: writing.counts(dict(numbers), _),
         moment=moment,
         drills=drills,

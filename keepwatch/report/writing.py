@@ -120,6 +120,11 @@ def counts(numbers: dict[str, int], _: Language) -> str:
     return ", ".join(f"{number} {_(word)}" for word, number in sorted(numbers.items())) or "–"
 
 
+def lines_of(number: int, _: Language) -> str:
+    """Write how long a journal is."""
+    return _("1 line") if number == 1 else _("%(lines)s lines", lines=number)
+
+
 def as_text(report: Report, _: Language, moment: Callable[[datetime], str]) -> str:
     """Write the report as plain text, for a terminal or a mail."""
     lines = [
@@ -127,7 +132,7 @@ def as_text(report: Report, _: Language, moment: Callable[[datetime], str]) -> s
         f"{moment(report.period.since)} – {moment(report.period.until)}",
         "",
     ]
-    lines += [f"{one.question} {one.answer}. {one.more}" for one in answers(report, _)]
+    lines += [f"{one.question} {one.answer} ({one.more})" for one in answers(report, _)]
     lines += ["", _("Jobs against their promises").upper()]
     for job in report.jobs:
         lines.append(
@@ -156,6 +161,7 @@ def as_text(report: Report, _: Language, moment: Callable[[datetime], str]) -> s
         lines += [f"    ! {finding}" for finding in plan.findings]
         lines += [f"    ({one.number}) {one.what}" for one in plan.improvements]
     lines += [f"  ! {finding}" for finding in report.plan_findings]
+    lines += [] if report.plans or report.plan_findings else [f"  {_('there is no emergency plan')}"]
     lines += ["", _("Repositories").upper()]
     for repository in report.repositories:
         grown = repository.stored_bytes - repository.freed_bytes
@@ -168,6 +174,6 @@ def as_text(report: Report, _: Language, moment: Callable[[datetime], str]) -> s
     lines += ["", _("Evidence").upper()]
     for one in report.evidence:
         state = one.problem or _("unbroken, last hash %(hash)s", hash=one.last_hash[:16])
-        lines.append(f"  {_(one.name)}: {_('%(lines)s lines', lines=one.lines)}, {state}")
+        lines.append(f"  {_(one.name)}: {lines_of(one.lines, _)}, {state}")
     lines += [f"  ! {part}" for part in report.unread]
     return "\n".join(lines) + "\n"

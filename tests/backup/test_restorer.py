@@ -112,7 +112,7 @@ def test_a_plan_counts_and_touches_nothing(tmp_path: Path, repository: Repositor
     target = tmp_path / "target"
     plan = plan_restore(repository, repository.find_snapshot("latest"), target)
     assert (plan.files, plan.folder_count, plan.bytes, plan.existing) == (3, 3, 11, 0)
-    assert str(plan).endswith(f"into {target}: 3 folders, 3 files, 11 bytes")
+    assert str(plan).endswith(f"into {target}: 3 folders, 3 files, 11 B")
     assert not target.exists()
     (target / "b").mkdir(parents=True)
     (target / "b" / "c").write_text("old")

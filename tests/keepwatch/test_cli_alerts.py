@@ -107,8 +107,8 @@ def test_why_tells_the_whole_way_from_the_reading_to_each_channel(machine: Machi
     assert machine.run("why", "root disk") == 0
     said = capsys.readouterr().out
     for part in (
-        "root disk (", "/ is 97% full", "critical: main reading > 95%, until <= 0.855", "warning: main reading > 85%",
-        "firing as critical since", "fires after 2m and 1 results", "held back\n  by nothing", "channel ops",
+        "root disk (", "/ is 97% full", "critical: main reading > 95%, until <= 85.5 %", "warning: main reading > 85%",
+        "firing as critical since", "results; fires after 2m", "held back\n  by nothing", "channel ops",
         "was told nothing", "owed (firing): it fires, and the channel was not told", "in the outbox since",
         "channel boss", "the channel steps in when nobody has acknowledged it for another 1", "clean-tmp: requested",
         "fired (critical)", "used was 0.97",
