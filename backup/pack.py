@@ -15,11 +15,11 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import Final, NamedTuple
 
 import zstandard
 
+from backup.around_cache import aligned_memory
 from backup.crypto import OVERHEAD_BYTES, MasterKey, Sealer
 from backup.errors import CorruptData
 from backup.storage.base import Buffer
@@ -35,7 +35,6 @@ PLAIN_ENTRY_BYTES: Final = _PLAIN.size
 COMPRESSED_ENTRY_BYTES: Final = _COMPRESSED.size
 """What an entry takes in the header."""
 _LENGTH: Final = struct.Struct("<I")
-_PRIVATE: Final = MAP_PRIVATE | MAP_ANONYMOUS
 _ROOM_BYTES: Final = 9 * 2**20
 """What a pack may take beyond its target without moving: the largest piece of a file, and a header."""
 _COMPRESSED_TYPE: Final = 2
@@ -364,8 +363,7 @@ class PackBuilder:
     def _room(self, size: int) -> memoryview:
         """Give the memory behind the last blob, ``size`` bytes at least."""
         if self.size + size > len(self._content):
-            # memory that counts only once it is written; a bytearray would be filled with zeros first
-            larger = memoryview(mmap(-1, max(self.size + size, self._target_bytes) + _ROOM_BYTES, flags=_PRIVATE))
+            larger = aligned_memory(max(self.size + size, self._target_bytes) + _ROOM_BYTES)
             larger[: self.size] = self._content[: self.size]
             self._content = larger
         return self._content[self.size :]

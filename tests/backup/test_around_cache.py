@@ -3,21 +3,20 @@
 import errno
 import os
 from collections.abc import Iterator
-from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from backup import around_cache
-from backup.around_cache import ALIGNMENT, WORTH_BYTES, Gathering, write_around
+from backup.around_cache import ALIGNMENT, WORTH_BYTES, Gathering, aligned_memory, write_around
 from tests.backup.page_cache import cached_pages
 
 _MIB = 1 << 20
 
 
 def aligned(content: bytes) -> memoryview:
-    memory = memoryview(mmap(-1, len(content), flags=MAP_PRIVATE | MAP_ANONYMOUS))
+    memory = aligned_memory(len(content))
     memory[:] = content
     return memory
 
