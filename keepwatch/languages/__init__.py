@@ -33,7 +33,7 @@ WORDS = (
     "almost certain", "negligible", "minor", "moderate", "major", "severe",
     "CPU", "Memory", "Disk", "Load", "no backups", "promise broken", "not proven", "%(count)s critical",
     "%(count)s warning", "Processor and memory",
-    "Disks", "Network", "Temperatures and fans", "Services", "Other",
+    "Disks", "Network", "Hardware", "System", "Services", "Data and logs", "Other",
 )  # fmt: skip
 """Words that come as values, which no search of the code for texts would find."""
 

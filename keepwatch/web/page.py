@@ -24,20 +24,38 @@ from keepwatch.languages import PageLanguage, language
 from keepwatch.view import AlertView, CheckView, DutyView, PlanView, ReadingView, RunView, View
 from keepwatch.web import human, verdicts
 from keepwatch.web.verdicts import Tone, Verdict
+from monitor.result import Status
 
 _HERE = Path(__file__).parent
 _KEEP_SECONDS = 2
 _ROWS = 6
 """Rows of a list that are open at once; the rest of what the view has is folded away."""
-_GROUPS = MappingProxyType(
+GROUPS = MappingProxyType(
     {
-        "Processor and memory": ("cpu", "load", "memory", "swap", "processes", "file_descriptors", "uptime"),
-        "Disks": ("disk", "disk_io"),
-        "Network": ("network",),
-        "Temperatures and fans": ("temperature", "fans"),
-        "Services": ("process", "tcp", "http", "command"),
+        "Processor and memory": (
+            "cpu", "load", "memory", "swap", "pressure", "oom_kills", "processes", "stuck_processes", "process_limits",
+            "cgroups", "file_descriptors", "uptime",
+        ),
+        "Disks": ("disk", "disk_io", "file_systems", "smart", "md_raid", "zfs", "btrfs", "lvm"),
+        "Network": (
+            "network", "link", "bond", "conntrack", "snmp_uptime", "snmp_interfaces", "snmp_sensors", "snmp_value",
+        ),
+        "Hardware": (
+            "temperature", "fans", "memory_errors", "machine_checks", "power_supply", "battery", "ipmi_sensors",
+            "ipmi_events", "ups",
+        ),
+        "System": (
+            "clock", "entropy", "users", "systemd", "timers", "reboot", "updates", "permissions", "listening_ports",
+            "failed_logins",
+        ),
+        "Services": (
+            "process", "docker", "tcp", "udp", "http", "tls", "dns", "icmp", "smtp", "ssh", "ntp", "postgres", "mysql",
+            "redis", "memcached", "rabbitmq", "nats", "mqtt", "command",
+        ),
+        "Data and logs": ("freshness", "reconcile", "heartbeat", "log", "textfile", "push"),
     }
-)
+)  # fmt: skip
+"""Groups of checks on the page, and the types in each."""
 _VITALS = (("cpu", "CPU"), ("memory", "Memory"), ("disk", "Disk"), ("load", "Load"))
 _ICON_SHAPES = MappingProxyType(
     {
@@ -140,7 +158,8 @@ def context(view: View, now: datetime) -> dict[str, object]:
         "proofs": list(zip(view.jobs, proofs, strict=True)),
         "active": [(a, verdicts.tone_of_alert(a), commands(a)) for a in active],
         "resolved": [a for a in view.alerts if a.state == "resolved"],
-        "groups": grouped(view.checks),
+        "groups": grouped([check for check in view.checks if not is_absent(check)]),
+        "unmeasured": [check for check in view.checks if is_absent(check)],
         "duties": {job.name: [(d, *duty_state(d, job.configured_at, now)) for d in job.duties] for job in view.jobs},
         "upkeep": {
             r.name: [(d, *duty_state(d, r.configured_at, now)) for d in r.duties] for r in view.repositories
@@ -178,11 +197,16 @@ def favicon(tone: Tone) -> str:
 
 def grouped(checks: Sequence[CheckView]) -> list[tuple[str, list[CheckView]]]:
     """Sort checks into groups by type, keeping their order; a type that no group names goes to "Other"."""
-    group_of = {type_: group for group, types in _GROUPS.items() for type_ in types}
-    found: dict[str, list[CheckView]] = {group: [] for group in (*_GROUPS, "Other")}
+    group_of = {type_: group for group, types in GROUPS.items() for type_ in types}
+    found: dict[str, list[CheckView]] = {group: [] for group in (*GROUPS, "Other")}
     for check in checks:
         found[group_of.get(check.type, "Other")].append(check)
     return [(group, members) for group, members in found.items() if members]
+
+
+def is_absent(check: CheckView) -> bool:
+    """Tell whether this machine has nothing for the check to measure; such checks are folded away."""
+    return check.checked_at is not None and check.status is Status.ABSENT
 
 
 def vitals(checks: Sequence[CheckView]) -> list[tuple[str, CheckView]]:
@@ -239,8 +263,8 @@ def run_summary(run: RunView) -> str:
     parts = [Said(text, count=human.number(figures[key])) for key, text in texts if figures.get(key)]
     if not parts and "files_unmodified" in figures:
         parts.append(Said("nothing changed"))
-    if figures.get("bytes_added"):
-        parts.append(Said("%(size)s added", size=format_size(figures["bytes_added"])))
+    if figures.get("bytes_stored"):
+        parts.append(Said("%(size)s added", size=format_size(figures["bytes_stored"])))
     return listed(parts)
 
 

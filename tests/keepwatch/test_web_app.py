@@ -13,9 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from config.checks import TYPES
 from keepwatch.view import View
 from keepwatch.web import app
+from keepwatch.web.page import GROUPS
 from keepwatch.web.server import WebServer
+from monitor.result import Status
 from tests.keepwatch import web_samples as samples
 
 PAGES = (
@@ -300,3 +303,14 @@ def test_a_loop_that_stopped_is_told_at_the_top() -> None:
         page = client.get("/").text
     assert "its loop has stopped" in page
     assert "no news" in page
+
+
+def test_every_type_of_check_has_its_group_on_the_page() -> None:
+    assert sorted(type_ for types in GROUPS.values() for type_ in types) == sorted(TYPES)
+
+
+def test_checks_with_nothing_to_measure_are_folded_away(client: httpx.Client) -> None:
+    shown, _, folded = client.get("/").text.partition("nothing to measure on this machine: 1")
+    absent = next(check for check in samples.bad_day().checks if check.status is Status.ABSENT)
+    assert f'data-key="{absent.check}/{absent.entity}"' in folded
+    assert f'data-key="{absent.check}/{absent.entity}"' not in shown
