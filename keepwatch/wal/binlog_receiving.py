@@ -18,6 +18,7 @@ import pymysql
 from backup.applications.mariadb_connection import Server, rows, server_program, words_of
 from backup.binlog.events import BinlogName, binlogs_in
 from backup.errors import BackupError, SourceError
+from config.units import format_size
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _KEPT_FREE_SHARE = 0.05
 PATIENCE_SECONDS = 5.0
 """For what the server has and is not here yet: it mostly comes within milliseconds."""
 _LOOK_EVERY_SECONDS = 0.05
+_MEANWHILE = "the server keeps the rest meanwhile, so mind its disk and expire_logs_days"
 _HINT = "does the user have REPLICATION SLAVE and BINLOG MONITOR?"
 
 Listing = Mapping[str, int]
@@ -89,12 +91,17 @@ class BinlogFollower:
                 before, since = now, time.monotonic()
         return True
 
-    def tidy(self, listing: Listing, stored: Listing) -> tuple[int, int]:
+    def tidy(self, listing: Listing, stored: Listing, *, everywhere: bool) -> tuple[int, int]:
         """Remove files that are ``stored`` whole in every repository, but for the newest, for which more may come.
 
+        While the program rests nothing more comes: then all of them go once each repository has taken all it could
+        (``everywhere``), or a file that fills the disk would keep it from going on.
+
         Gives how many files wait, and how many bytes of them, of what was listed: what has come since then is no
-        sign of trouble. The program rests while that is too much.
+        sign of trouble. The program rests while that is too much, or the disk is nearly full.
         """
+        if everywhere and self._is_full:
+            shutil.rmtree(self.folder, ignore_errors=True)
         waiting, files = list[int](), self._files()
         for path in files:
             size, safe = path.stat().st_size, stored.get(path.name, 0)
@@ -102,10 +109,12 @@ class BinlogFollower:
                 path.unlink()
             if (late := min(size, listing.get(path.name, 0)) - safe) > 0:
                 waiting.append(late)
-        if full := self._why_full(sum(waiting)):
-            self.close()
-            self.problem = full
-        self._is_full = bool(full)
+        self._is_full = False
+        if sum(waiting) > self._limit_bytes:
+            told = f"{format_size(sum(waiting))} of binlog wait in {self.folder}"
+            self._rest(f"{told}, and {format_size(self._limit_bytes)} may: {_MEANWHILE}")
+        elif full := self._nearly_full():
+            self._rest(full)
         return len(waiting), sum(waiting)
 
     def close(self) -> None:
@@ -150,17 +159,24 @@ class BinlogFollower:
             self._began = begin
             log.info("binlog is received", extra={"folder": str(self.folder), "from": begin.text})
 
-    def _why_full(self, waiting: int) -> str:
-        """Say why no more may come for now; empty when it may."""
+    def mind_the_disk(self) -> None:
+        """Have the program rest as soon as the disk is nearly full, rather than when somebody looks the next time."""
+        if self._process is not None and (full := self._nearly_full()):
+            self._rest(full)
+
+    def _rest(self, why: str) -> None:
+        """Receive nothing until `tidy` finds room again."""
+        if self._process is not None:
+            log.warning("binlog is not received", extra={"folder": str(self.folder), "reason": why})
+        self.close()
+        self.problem, self._is_full = why, True
+
+    def _nearly_full(self) -> str:
+        """Say that the disk is; empty when it is not."""
         disk = shutil.disk_usage(self.folder.parent)
-        if waiting > self._limit_bytes:
-            return (
-                f"{waiting} bytes of binlog wait in {self.folder}, and {self._limit_bytes} may: the server keeps the"
-                " rest meanwhile, so mind its disk and expire_logs_days"
-            )
-        if disk.free < disk.total * _KEPT_FREE_SHARE:
-            return f"only {disk.free} bytes are free in {self.folder}: the server keeps its binlog meanwhile"
-        return ""
+        if disk.free >= disk.total * _KEPT_FREE_SHARE:
+            return ""
+        return f"only {format_size(disk.free)} are free in {self.folder.parent}: {_MEANWHILE}"
 
     def _files(self) -> list[Path]:
         return binlogs_in(self.folder) if self.folder.exists() else []

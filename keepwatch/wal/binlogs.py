@@ -61,7 +61,7 @@ class BinlogArchiver:
             for name in list(self._archives):
                 with self._noting(problems, name):
                     taken[name] = _take_all(self._archives[name], folder, listing, asked_at)
-            self._conclude(asked_at, listing)
+            self._conclude(asked_at, listing, everywhere=len(taken) == len(self._repositories))
         if self._follower is not None and self._follower.problem:
             problems.append(self._follower.problem)
         self._status = self._status.but(updated_at=self._clock(), problem="; ".join(problems))
@@ -70,6 +70,11 @@ class BinlogArchiver:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._status.write(path)
         return taken.get(self._repositories[0], 0)
+
+    def mind_the_disk(self) -> None:
+        """Between two looks: let nothing more come once the disk is nearly full."""
+        if self._follower is not None:
+            self._follower.mind_the_disk()
 
     @property
     def problem(self) -> str:
@@ -113,14 +118,14 @@ class BinlogArchiver:
         folder, base = os.path.split(str(basename))
         return self._source.binlog_folder or Path(folder), base
 
-    def _conclude(self, asked_at: datetime, listing: Mapping[str, int]) -> None:
+    def _conclude(self, asked_at: datetime, listing: Mapping[str, int], *, everywhere: bool) -> None:
         """Say how far the log is stored, what waits, and whether anything is missing in between."""
         for name, archive in self._archives.items():
             self._stored[name] = {file.name: file.size for file in archive.files.values()}
         if self._follower is not None:
             sizes = [self._stored.get(name, {}) for name in self._repositories]
             stored = {name: min(of.get(name, 0) for of in sizes) for name in listing}
-            files, size = self._follower.tidy(listing, stored)
+            files, size = self._follower.tidy(listing, stored, everywhere=everywhere)
             self._status = self._status.but(spooled_files=files, spooled_bytes=size)
         first = self._archives.get(self._repositories[0])
         if first is None:
@@ -175,6 +180,7 @@ def run(settings: Settings, state: Path, name: str, clock: Callable[[], datetime
             archiver.archive()
             while not stop and not gone() and time.monotonic() - looked_at < every:
                 time.sleep(_LOOK_EVERY_SECONDS)
+                archiver.mind_the_disk()
         archiver.archive()
     finally:
         archiver.close()

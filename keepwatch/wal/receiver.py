@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.errors import BackupError, StorageFull
-from backup.wal.names import PARTIAL, Segment, is_wal_name, parse_position, parse_segment, segment_name
+from backup.wal.names import PARTIAL, SEGMENT_BYTES, Segment, is_wal_name, parse_position, parse_segment, segment_name
 from config.postgres import PostgresSource
 from config.settings import Settings
 from keepwatch.repositories import open_repository
@@ -27,6 +27,7 @@ from keepwatch.wal.kept import kept_logs
 from keepwatch.wal.lane import Lane, Refused, spool_of
 from keepwatch.wal.push import RUN_DIRECTORY
 from keepwatch.wal.receiving import Follower
+from keepwatch.wal.spool import MEANWHILE
 from keepwatch.wal.status import WalStatus, status_path
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,8 @@ _CREDENTIALS = struct.Struct("3i")
 _LOOK_EVERY_SECONDS = 1.0
 _ASK_EVERY_SECONDS = 10.0
 _POSITION = "select pg_current_wal_insert_lsn(), setting from pg_settings where name = 'wal_segment_size'"
+_ROOM_BYTES = 2 * SEGMENT_BYTES
+"""Wanted before pg_receivewal is started, which makes a whole segment first."""
 _PAGE_HEADER_BYTES = 64
 """A segment that nothing was written to yet has its first page's header, no more."""
 
@@ -116,12 +119,24 @@ class Receiver:
         follower = self._follower
         if follower is None:
             return
-        follower.look_after()
         for name, path, at in follower.arrived():
             answer = self.take(name, memoryview(path.read_bytes()), at)
+            self._mind_the_disk()
             if not answer.startswith("ok"):
+                follower.rest("")  # or it would fill the disk; what it does not get, its slot makes the server keep
                 return
         follower.tidy()
+        if not self._mind_the_disk(_ROOM_BYTES):
+            follower.look_after()
+
+    def _mind_the_disk(self, room: int = 0) -> bool:
+        """Have pg_receivewal rest where there is less room on the disk; gives whether it has to. A server that has
+        much to catch up with sends it quicker than it is stored.
+        """
+        if self._follower is None or self._lanes[0].spool.room >= room:
+            return False
+        self._follower.rest(f"could not receive WAL: the disk of {self._state} is nearly full; {MEANWHILE}")
+        return True
 
     # ---- in between
 
@@ -206,6 +221,7 @@ class Receiver:
                 with channel, suppress(OSError):
                     channel.settimeout(30)
                     channel.sendall(self._answer(channel).encode())
+            self._mind_the_disk()
             if time.monotonic() - looked_at >= _LOOK_EVERY_SECONDS:
                 looked_at = time.monotonic()
                 self.look_around()

@@ -20,6 +20,7 @@ from backup.wal.names import PARTIAL, is_wal_name, parse_segment
 log = logging.getLogger(__name__)
 
 _RESTART_SECONDS = 5.0
+_SEGMENT_BYTES = "select setting from pg_settings where name = 'wal_segment_size'"
 
 
 class Follower:
@@ -35,6 +36,7 @@ class Follower:
         self._started_at = 0.0
         self._said = folder.parent / "pg_receivewal.log"
         self._seen: dict[str, tuple[int, int]] = {}
+        self._segment_bytes = 0  # until the server has been asked
 
     def look_after(self) -> None:
         """Start it when it does not run."""
@@ -57,12 +59,17 @@ class Follower:
             self.problem = str(error)
 
     def arrived(self) -> Iterator[tuple[str, Path, datetime]]:
-        """Yield what has changed since it was yielded last: whole files in order, then the one under way."""
+        """Yield what has changed since it was yielded last: whole files in order, then the one under way.
+
+        That one has a segment's length from its first byte on; a shorter one is being made, or a full disk cut it off.
+        """
         names = sorted(name for name in os.listdir(self._folder) if is_wal_name(name))
         for name in sorted(names, key=lambda name: (name.endswith(PARTIAL), name)):
             path = self._folder / name
             with suppress(FileNotFoundError):  # it was completed, and so renamed
                 status = path.stat()
+                if name.endswith(PARTIAL) and status.st_size != self._segment_bytes:
+                    continue
                 moment = (status.st_mtime_ns, status.st_size)
                 if self._seen.get(name) != moment:
                     at = datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
@@ -76,6 +83,13 @@ class Follower:
             (self._folder / name).unlink(missing_ok=True)
             del self._seen[name]
 
+    def rest(self, why: str) -> None:
+        """End it until it is looked after again, and tell why."""
+        if self._process is not None:
+            log.warning("log is not received", extra={"slot": self._slot, "reason": why})
+        self.close()
+        self.problem = why
+
     def close(self) -> None:
         """End it."""
         if self._process is not None and self._process.poll() is None:
@@ -85,6 +99,7 @@ class Follower:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        self._process = None
 
     def _start(self) -> None:
         with self._server.connect() as connection:
@@ -92,6 +107,9 @@ class Follower:
             found = connection.execute("select 1 from pg_replication_slots where slot_name = %s", (self._slot,))
             if not found.fetchone():
                 connection.execute("select pg_create_physical_replication_slot(%s, true)", (self._slot,))
+            ((size,),) = connection.execute(_SEGMENT_BYTES).fetchall()
+        self._segment_bytes = int(str(size))
+        self._remove_stumps()
         command = [
             self._server.program("pg_receivewal", at_least=major), "--directory", str(self._folder),
             "--slot", self._slot, "--synchronous", "--no-loop", "--no-password", "--status-interval=1",
@@ -102,3 +120,9 @@ class Follower:
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=self._server.environment
             )
         log.info("log is received", extra={"slot": self._slot})
+
+    def _remove_stumps(self) -> None:
+        """Remove what a full disk cut off while it was made: pg_receivewal does not start on one."""
+        for path in self._folder.glob(f"*{PARTIAL}"):
+            if path.stat().st_size != self._segment_bytes:
+                path.unlink()

@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.errors import StorageFull
+from config.units import format_size
 
 _KEPT_FREE_BYTES = 512 << 20
 _KEPT_FREE_SHARE = 0.05
+MEANWHILE = "the server keeps it meanwhile, so mind its disk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +87,22 @@ class Spool:
         """Let go of a file that has arrived."""
         waiting.path.unlink(missing_ok=True)
 
-    def _require_room(self, size: int, used: int) -> None:
+    @property
+    def room(self) -> int:
+        """Bytes that may still come before the disk is as full as it may be; less than 0 when it is fuller."""
         disk = shutil.disk_usage(self._folder)
-        kept = max(_KEPT_FREE_BYTES, int(disk.total * _KEPT_FREE_SHARE))
+        return disk.free - min(max(_KEPT_FREE_BYTES, int(disk.total * _KEPT_FREE_SHARE)), disk.total // 2)
+
+    def _require_room(self, size: int, used: int) -> None:
         if used + size > self._limit_bytes:
-            raise StorageFull(
-                f"could not spool WAL in {self._folder}: {used} bytes wait, and {self._limit_bytes} may",
-                hint="bring the repository back; the server keeps its segments meanwhile, so mind its disk",
-            )
-        if disk.free - size < min(kept, disk.total // 2):
-            raise StorageFull(f"could not spool WAL in {self._folder}: only {disk.free} bytes are free there")
+            reason = f"{format_size(used)} wait, and {format_size(self._limit_bytes)} may"
+        elif size > self.room:
+            reason = f"only {format_size(shutil.disk_usage(self._folder).free)} are free there"
+        else:
+            return
+        raise StorageFull(
+            f"could not spool WAL in {self._folder}: {reason}; {MEANWHILE}", hint="bring the repository back"
+        )
 
     def _sync(self) -> None:
         descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -238,7 +238,7 @@ def test_a_full_spool_refuses_so_that_the_server_keeps_its_segments(tmp_path: Pa
     spool = Spool(tmp_path / "spool", 2 * SIZE)
     for name in ("a", "b"):
         spool.put(name, memoryview(bytes(SIZE)), datetime.now(UTC))
-    with pytest.raises(StorageFull, match="bytes wait"):
+    with pytest.raises(StorageFull, match="128 KiB wait, and 128 KiB may"):
         spool.put("c", memoryview(bytes(SIZE)), datetime.now(UTC))
     assert [waiting.name for waiting in spool] == ["a", "b"]
 

@@ -108,7 +108,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         with writing(server, ledgers):
             for method in ("physical", "logical"):
                 settings = MariaDbSettings(
-                    type="mariadb", socket=str(server.socket), user=OWNER, password_file=place / "secret",
+                    type="mariadb", socket=server.socket, user=OWNER, password_file=place / "secret",
                     method=method, databases=["shop"],
                 )  # fmt: skip
                 saved = save(repository, MariaDbSource("ledger", now, settings, place / "work"), "ledger")
