@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
-from backup.errors import BackupError, FileMissing
+from backup.errors import BackupError
 from backup.repository import Repository, matches
 from backup.retention import Decision, decide
 from backup.snapshot import Snapshot
@@ -96,12 +96,8 @@ def execute_forget(repository: Repository, plan: ForgetPlan) -> tuple[str, ...]:
         raise BackupError(
             f"refused to forget: kept snapshot {gone[0]} is gone since the plan was made", hint="plan again"
         )
-    removed = []
-    for snapshot in plan.removed:
-        try:
-            repository.delete_snapshot(snapshot.id)
-        except FileMissing:  # somebody was quicker, with the same aim
-            continue
+    removed = [snapshot for snapshot in plan.removed if snapshot.id in there]  # or somebody was quicker, with one aim
+    repository.delete_snapshots([snapshot.id for snapshot in removed])
+    for snapshot in removed:
         log.info("snapshot forgotten", extra={"snapshot": snapshot.short_id, "taken_at": snapshot.time.isoformat()})
-        removed.append(snapshot.id)
-    return tuple(removed)
+    return tuple(snapshot.id for snapshot in removed)

@@ -280,10 +280,7 @@ class Index:
 
 def format_index(listings: Iterable[PackListing]) -> bytes:
     """Write the JSON of an index file."""
-    packs = [
-        {"id": pack, "blobs": [_blob_document(entry) for entry in entries]} for pack, entries in listings
-    ]
-    return orjson.dumps({"packs": packs}) + b"\n"
+    return join_index({"id": pack, "blobs": list(map(_blob_document, entries))} for pack, entries in listings)
 
 
 def _blob_document(entry: BlobEntry) -> dict[str, str | int]:
@@ -298,12 +295,25 @@ def _blob_document(entry: BlobEntry) -> dict[str, str | int]:
     return document
 
 
-def parse_packs(document: bytes) -> list[str]:
-    """Read of the JSON of an index file only which packs it lists. Raises CorruptData."""
+PackDocument = Mapping[str, Any]
+"""One pack as it stands in the JSON: ``id``, and ``blobs``, a list."""
+
+
+def split_index(document: bytes) -> list[PackDocument]:
+    """Split the JSON of an index file by its packs, of which only the ids are read. Raises CorruptData."""
     try:
-        return [_pack_id(pack["id"]) for pack in orjson.loads(document)["packs"] or ()]
+        packs = list[PackDocument](orjson.loads(document)["packs"] or ())
+        for pack in packs:
+            _pack_id(pack["id"])
+            len(pack["blobs"])
+        return packs
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptData(f"could not read an index: {type(error).__name__}: {error}") from error
+
+
+def join_index(packs: Iterable[PackDocument]) -> bytes:
+    """Write the JSON of an index file with these packs."""
+    return orjson.dumps({"packs": list(packs)}) + b"\n"
 
 
 class _Columns(NamedTuple):

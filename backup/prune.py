@@ -12,18 +12,22 @@ is.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
+from backup.crew import Crew
 from backup.errors import BackupError, CorruptData, UnsupportedRepository
-from backup.index import FLUSH_BLOBS, Index, PackListing
-from backup.pack import TARGET_BYTES, BlobEntry, BlobKind, batches
+from backup.index import FLUSH_BLOBS, Index, PackDocument
+from backup.moving import MovingBench, whole
+from backup.pack import TARGET_BYTES, BlobEntry, BlobKind
 from backup.reachable import mark_reachable
 from backup.reader import PackRead
 from backup.repository import Repository
 from backup.storage.base import FileKind, StoredFile, delete_all
-from backup.storage.reading_ahead import Read, announced
+from backup.storage.reading_ahead import announced
 
 MAX_UNUSED: Final = 0.05
 """Share of the needed bytes that may stay as waste, as in restic: beyond it, rewriting costs more than it gives."""
@@ -33,6 +37,8 @@ _FEW: Final = 10
 """Fewer small files than this are left alone."""
 _DELETED_AT_ONCE: Final = 1000
 """Files deleted between two looks at the lock."""
+_WORTH_PROCESSES_BYTES: Final = 16 * 2**20
+"""Moving less than this takes less time than starting processes."""
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +99,8 @@ class PruneReport:
 
 
 def plan_prune(repository: Repository, *, max_unused: float = MAX_UNUSED) -> PrunePlan:
-    """Find out what nobody needs. Loads the index; plan and execution belong under one exclusive lock.
+    """Find out what nobody needs. Loads the index, unless it was loaded under the exclusive lock that is held: plan and
+    execution belong under one.
 
     ``max_unused`` is the share of waste, relative to needed bytes, that may stay. Raises CorruptData when something
     needed is missing, UnsupportedRepository for version 1, StorageError.
@@ -101,7 +108,7 @@ def plan_prune(repository: Repository, *, max_unused: float = MAX_UNUSED) -> Pru
     if repository.version != 2:
         raise UnsupportedRepository(f"refused to prune a repository of version {repository.version}: it is read only")
     snapshots = repository.snapshots()
-    index = repository.load_index()
+    index = repository.current_index()
     stored = {file.name: file.size for file in repository.storage.list(FileKind.DATA)}
     packs = list(index.packs())
     _refuse_wrong_sizes(packs, stored)
@@ -170,7 +177,7 @@ def _affected_index_files(repository: Repository, gone: set[str]) -> Iterator[st
     merge = len(small) >= _FEW
     for file in files:
         if (merge and file.name in small) or (
-            gone and not gone.isdisjoint(repository.packs_of_index_file(file.name))
+            gone and not gone.isdisjoint(pack["id"] for pack in repository.split_index_file(file.name))
         ):
             yield file.name
 
@@ -191,7 +198,7 @@ def _names(repository: Repository) -> frozenset[str]:
 
 
 def execute_prune(repository: Repository, plan: PrunePlan) -> PruneReport:
-    """Carry a plan out. Wants the exclusive lock under which it was made.
+    """Carry a plan out. Wants the exclusive lock under which it was made; drops the index, which is another then.
 
     Raises BackupError when snapshots or indexes have changed since, CorruptData when a blob to move is damaged (nothing
     but orphans is deleted then), StorageError. Whatever happens, every snapshot stays whole.
@@ -200,47 +207,58 @@ def execute_prune(repository: Repository, plan: PrunePlan) -> PruneReport:
     if _names(repository) != plan.seen:
         raise BackupError("refused to prune: snapshots or indexes changed since the plan was made", hint="plan again")
     _delete(repository, FileKind.DATA, (file.name for file in plan.orphans))
-    for move in announced(repository.storage, plan.moves, lambda move: [Read(FileKind.DATA, move.pack)]):
-        _move(repository, move)
+    _move(repository, plan.moves)
     repository.flush()
     gone = {use.pack for use in (*plan.deleted, *plan.rewritten)}
     _replace_index_files(repository, plan.index_files, gone.union(plan.lost))
     _delete(repository, FileKind.DATA, gone)
-    repository.load_index()
+    repository.drop_index()
     report = PruneReport(len(plan.deleted) + len(plan.orphans), len(plan.rewritten), plan.freed_bytes)
     fields = {"deleted_packs": report.deleted_packs, "rewritten_packs": report.rewritten_packs}
     log.info("pruned", extra={**fields, "freed_bytes": report.freed_bytes})
     return report
 
 
-def _move(repository: Repository, move: PackRead) -> None:
-    content = memoryview(repository.storage.get(FileKind.DATA, move.pack))
-    for kind in BlobKind:  # packs of old programs may hold both
-        for batch in batches([entry for entry in move.entries if entry.kind is kind]):
-            sealed = [content[entry.offset : entry.offset + entry.length] for entry in batch]
-            try:
-                repository.save_sealed(kind, batch, sealed)
-            except CorruptData as error:
-                raise CorruptData(f"could not rewrite pack {move.pack[:8]}: {error}", name=move.pack) from error
+def _move(repository: Repository, moves: Sequence[PackRead]) -> None:
+    """Have all that moves stored anew, in worker processes where it is much, and taken into the index."""
+    storage, key = repository.storage, repository.key
+    size = sum(entry.length for move in moves for entry in move.entries)
+    workers = None if size >= _WORTH_PROCESSES_BYTES else 0
+    # a worker is told of the next pack; without workers it is on its way while this process moves one
+    given = moves if workers is None else announced(storage, moves, lambda move: [whole(move)])
+    make_bench = partial(MovingBench, storage, key)
+    with closing(Crew[PackRead](make_bench, workers, on_report=partial(_take_over, repository))) as crew:
+        for move in given:
+            repository.require_lock(exclusive=True)
+            crew.submit(move, None)
+        while crew.busy:
+            for _ in crew.results(block=True):
+                repository.require_lock(exclusive=True)
+        crew.finish()
+
+
+def _take_over(repository: Repository, packs: object) -> None:
+    assert isinstance(packs, list)
+    repository.add_packs(packs)
 
 
 def _replace_index_files(repository: Repository, names: Iterable[str], gone: set[str]) -> None:
     """Write what stays of these index files into new ones, then delete them. A pack never ends up in two new ones."""
     names = list(names)
-    staying: list[PackListing] = []
-    blobs, written, done = 0, set(), set()
+    staying: list[PackDocument] = []
+    blobs, written, done = 0, set[str](), set(gone)
     for name in names:
-        for listing in repository.load_index_file(name):
-            if listing.pack in gone or listing.pack in done:
+        for pack in repository.split_index_file(name):
+            if pack["id"] in done:
                 continue
-            done.add(listing.pack)
-            staying.append(listing)
-            blobs += len(listing.entries)
+            done.add(pack["id"])
+            staying.append(pack)
+            blobs += len(pack["blobs"])
             if blobs >= FLUSH_BLOBS:
-                written.add(repository.save_index_file(staying))
+                written.add(repository.join_index_file(staying))
                 staying, blobs = [], 0
     if staying:
-        written.add(repository.save_index_file(staying))
+        written.add(repository.join_index_file(staying))
     _delete(repository, FileKind.INDEX, (name for name in names if name not in written))
 
 

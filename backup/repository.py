@@ -27,7 +27,16 @@ from backup.errors import (
     StorageError,
     UnsupportedRepository,
 )
-from backup.index import FLUSH_BLOBS, Index, PackListing, format_index, parse_index, parse_packs
+from backup.index import (
+    FLUSH_BLOBS,
+    Index,
+    PackDocument,
+    PackListing,
+    format_index,
+    join_index,
+    parse_index,
+    split_index,
+)
 from backup.index_cache import IndexCache
 from backup.keys import KdfParameters, OpenedKey, add_key, open_master_key
 from backup.owner import Owner
@@ -36,7 +45,7 @@ from backup.polynomial import random_irreducible
 from backup.reader import BlobReader, PackRead, missing_blob, plan_reads, reads
 from backup.repository_config import RepositoryConfig, format_config, parse_config
 from backup.snapshot import Snapshot, format_snapshot, parse_snapshot
-from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage
+from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage, delete_all
 from backup.storage.reading_ahead import Read, announced
 from backup.unpacked import UnpackedFiles
 
@@ -257,10 +266,13 @@ class Repository:
         document = format_snapshot(replace(snapshot, id=""))
         return self._files.save(FileKind.SNAPSHOT, document)
 
-    def delete_snapshot(self, name: str) -> None:
-        """Remove one snapshot; its data stay until pruned. Wants an exclusive lock. Raises StorageError."""
+    def delete_snapshots(self, names: Sequence[str]) -> None:
+        """Remove snapshots; their data stay until pruned. Wants an exclusive lock.
+
+        Raises StorageError, when some of them may be gone.
+        """
         self.require_lock(exclusive=True)
-        self.storage.delete(FileKind.SNAPSHOT, name)
+        delete_all(self.storage, FileKind.SNAPSHOT, names)
 
     # ---- reading
 
@@ -303,6 +315,21 @@ class Repository:
         self._index_loaded = self._lock is not None and self._lock.held
         return index
 
+    def current_index(self) -> Index:
+        """Give the index that was loaded under the exclusive lock that is held, or load it. Raises as `load_index`."""
+        exclusive = self._lock is not None and self._lock.held and self._lock.exclusive
+        return self.index if exclusive and self._index_loaded and not self.index.pending else self.load_index()
+
+    def drop_index(self) -> None:
+        """Forget the index, which names packs that are no more; whoever wants it again has to load it."""
+        self.index = Index()
+        self._index_loaded = False
+
+    @property
+    def index_files(self) -> frozenset[str]:
+        """The names of the index files that `index` is the union of, as far as it is not pending."""
+        return frozenset(self._index_names)
+
     def keep_index(self) -> None:
         """Let the cache, if there is one, keep the index that was loaded and what was flushed since."""
         if self.index_cache is not None and not self.index.pending:
@@ -314,11 +341,11 @@ class Repository:
         with _naming(name):
             return parse_index(document)
 
-    def packs_of_index_file(self, name: str) -> list[str]:
-        """Name the packs that one index file lists. Raises as `load_index_file`, and is much cheaper."""
+    def split_index_file(self, name: str) -> list[PackDocument]:
+        """Read of one index file only which packs it lists. Raises as `load_index_file`, and is much cheaper."""
         document = self._files.load(FileKind.INDEX, name)
         with _naming(name):
-            return parse_packs(document)
+            return split_index(document)
 
     def _add_index_file(self, index: Index, name: str) -> None:
         document = self._files.load(FileKind.INDEX, name)
@@ -370,16 +397,6 @@ class Repository:
             self._store(builder)
             self._flush_index(when_due=True)
         return name, added
-
-    def save_sealed(self, kind: BlobKind, entries: Sequence[BlobEntry], sealed: Sequence[Buffer]) -> None:
-        """Add blobs as they lie in another pack of this repository, after proving them. For prune, which moves them."""
-        self._require_index()
-        builder = self._builder(kind)
-        builder.add_sealed(entries, sealed)
-        self._building.update((kind, entry.id) for entry in entries)
-        if builder.full:
-            self._store(builder)
-            self._flush_index(when_due=True)
 
     def _builder(self, kind: BlobKind) -> PackBuilder:
         if kind not in self._builders:
@@ -439,9 +456,14 @@ class Repository:
         self._oldest_pending_at = None
 
     def save_index_file(self, listings: Iterable[PackListing]) -> str:
-        """Store one index file and give its name. Only `flush` and prune have a reason to call this."""
+        """Store one index file and give its name. Only `flush` and logs have a reason to call this."""
         self.require_lock()
         return self._files.save(FileKind.INDEX, format_index(listings))
+
+    def join_index_file(self, packs: Iterable[PackDocument]) -> str:
+        """Store one index file of what `split_index_file` gave. Only prune has a reason to call this."""
+        self.require_lock()
+        return self._files.save(FileKind.INDEX, join_index(packs))
 
 
 @contextmanager

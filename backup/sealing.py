@@ -6,18 +6,17 @@ encoded nodes, the ids of trees that were complete, and the records of the packs
 """
 
 import os
-from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from backup.claims import Claims
 from backup.crypto import MasterKey
-from backup.pack import BlobKind, FinishedPack, PackBuilder, PackRecord, blob_id
+from backup.pack import BlobKind, PackBuilder, PackRecord, blob_id
 from backup.portions import Content, Moment, Portion, PortionReader, Surroundings, open_to_read
+from backup.putting import Putting
 from backup.sources.files import describe
-from backup.storage.base import FileKind, Storage
+from backup.storage.base import Storage
 from backup.warming import Warming
 
 _PACKS_IN_FLIGHT = 2
@@ -102,15 +101,12 @@ class SealingBench:
 
     def __init__(self, key: MasterKey, storage: Storage, claims: Claims, surroundings: Surroundings) -> None:
         self._tally = Tally()
-        self._storage = storage
         self._is_known = surroundings.is_known
         self._claims = claims
         self._reader = PortionReader(surroundings, self._save, self._save_tree)
         self._warming = Warming(trusts_parent=surroundings.trusts_parent)
         self._builders = {kind: PackBuilder(key, kind) for kind in BlobKind}
-        self._putter = ThreadPoolExecutor(_PACKS_IN_FLIGHT, thread_name_prefix="put")
-        self._putting: deque[tuple[PackRecord, Future[None]]] = deque()
-        self._stored: list[PackRecord] = []
+        self._putting = Putting(storage, at_once=_PACKS_IN_FLIGHT)
         self._new_in_a_row = 0
 
     def expect(self, job: Job) -> None:
@@ -136,23 +132,19 @@ class SealingBench:
 
     def report(self) -> Saved:
         """Give what became durable and what was saved since the last call. Raises StorageError of a pack."""
-        while self._putting and self._putting[0][1].done():
-            self._settle()
-        packs, self._stored = self._stored, []
         tally, self._tally = self._tally, Tally()
-        return Saved(packs, tally)
+        return Saved(self._putting.stored(), tally)
 
     def finish(self) -> None:
         """Put the packs begun and wait until all are durable."""
         for builder in self._builders.values():
             if builder.count:
-                self._put(builder.finish())
-        while self._putting:
-            self._settle()
+                self._putting.put(builder.finish())
+        self._putting.wait()
 
     def close(self) -> None:
         """End the threads; what they are putting is put."""
-        self._putter.shutdown(cancel_futures=True)
+        self._putting.close()
 
     # ---- blobs and packs
 
@@ -195,18 +187,7 @@ class SealingBench:
     def _put_full(self, kind: BlobKind) -> None:
         builder = self._builders[kind]
         if builder.full:
-            self._put(builder.finish())
-
-    def _put(self, pack: FinishedPack) -> None:
-        while len(self._putting) >= _PACKS_IN_FLIGHT:
-            self._settle()
-        future = self._putter.submit(self._storage.put, FileKind.DATA, pack.id, pack.content)
-        self._putting.append((pack.record, future))
-
-    def _settle(self) -> None:
-        record, future = self._putting.popleft()
-        future.result()
-        self._stored.append(record)
+            self._putting.put(builder.finish())
 
     # ---- big files
 

@@ -33,9 +33,10 @@ def forget(work: Work) -> Ending:
 def prune(work: Work) -> Ending:
     """Carry out a ``prune`` order."""
     repository = work.open()
-    with repository.lock(exclusive=True, retry_for=LOCK_WAIT):
+    with repository.lock(exclusive=True, retry_for=LOCK_WAIT, load_index=True):
         require_agreement(work.catalog, repository, work.order.repository)
         report = execute_prune(repository, plan_prune(repository))
+        repository.load_index()
     remember(repository, work.order.repository, work.catalog, work.clock)
     message = (
         f"{format_size(report.freed_bytes)} given back; {counted(report.deleted_packs, 'pack')} removed,"

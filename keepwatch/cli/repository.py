@@ -211,7 +211,7 @@ def prune(
     """
     setup = Setup(config, state_dir)
     opened = open_chosen(setup, repository, repository_url, password_file)
-    with opened.lock(exclusive=True, retry_for=LOCK_WAIT):
+    with opened.lock(exclusive=True, retry_for=LOCK_WAIT, load_index=True):
         if not (dry_run or in_spite_of_guard):
             _require_agreement(setup, opened, None if repository_url else setup.repository_name(repository))
         plan = plan_prune(opened)

@@ -107,7 +107,7 @@ def test_a_snapshot_whose_tags_changed_since_is_copied_again(repository: Reposit
     with repository.lock(exclusive=True):
         snapshot = repository.load_snapshot(name)
         repository.commit(replace(snapshot, tags=("kept",), original=name))
-        repository.delete_snapshot(name)
+        repository.delete_snapshots([name])
     report = copy(repository, other)
     assert (len(report.copied), report.blobs) == (1, 0)
 

@@ -107,7 +107,7 @@ def test_after_a_prune_what_was_kept_is_not_used(
     run(reopen(memory, clock), scene, tmp_path / "cache")
     pruner = reopen(memory, clock)
     with pruner.lock(exclusive=True):
-        pruner.delete_snapshot(pruner.snapshots()[0].id)
+        pruner.delete_snapshots([pruner.snapshots()[0].id])
         execute_prune(pruner, plan_prune(pruner))
     after = reopen(memory, clock)
     run(after, scene, tmp_path / "cache")

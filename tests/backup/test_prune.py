@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +15,10 @@ from backup.prune import PrunePlan, execute_prune, plan_prune
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
+from backup.storage.local import LocalStorage
 from backup.verify import Severity, verify
 from config.jobs import KeepSettings
-from tests.backup.repositories import FakeClock, Folder, back_up, read_back, reopen
+from tests.backup.repositories import FakeClock, Folder, back_up, create, read_back, reopen
 from tests.backup.storages import Died, Faulty, MemoryStorage, names
 
 KEEP_ONE = KeepSettings(last=1)
@@ -86,7 +88,7 @@ def test_forget_wants_an_exclusive_lock_and_a_plan_that_is_still_true(
     with repository.lock(), pytest.raises(RepositoryLocked):
         execute_forget(repository, plan)
     with repository.lock(exclusive=True):
-        repository.delete_snapshot(new)
+        repository.delete_snapshots([new])
         with pytest.raises(BackupError, match="is gone since the plan"):
             execute_forget(repository, plan)
     assert len(repository.snapshots()) == 1
@@ -158,6 +160,60 @@ def test_many_small_packs_and_indexes_are_merged(
     assert len(names(memory, FileKind.INDEX)) <= 2
     assert findings(repository) == []
     assert all(read_back(repository, snapshot) == flat(folder) for snapshot, folder in snapshots.items())
+
+
+def test_packs_are_rewritten_by_worker_processes_where_there_is_much_to_move(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.prune._WORTH_PROCESSES_BYTES", 0)
+    storage = LocalStorage(tmp_path / "repository")
+    repository = create(storage, clock)
+    snapshots = {}
+    for number in range(12):
+        folder: Folder = {f"file {number}": NOISE[number % 6][number:], "same": b"in all"}
+        snapshots[back_up(repository, folder)] = folder
+        clock.advance(hours=1)
+    plan = prune(repository)
+    assert len(plan.rewritten) == 24
+    assert not {use.pack for use in plan.rewritten} & set(names(storage, FileKind.DATA))
+    assert 2 <= len(names(storage, FileKind.DATA)) <= 2 * len(os.sched_getaffinity(0))
+    assert findings(repository) == []
+    assert all(read_back(repository, snapshot) == flat(folder) for snapshot, folder in snapshots.items())
+
+
+def test_a_damaged_blob_stops_a_worker_and_the_prune(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backup.prune._WORTH_PROCESSES_BYTES", 0)
+    place = tmp_path / "repository"
+    repository = create(LocalStorage(place), clock)
+    for number in range(12):
+        back_up(repository, {f"file {number}": NOISE[number % 6][number:]})
+        clock.advance(hours=1)
+    location = repository.load_index().lookup(BlobKind.DATA, blob_id(NOISE[0]))
+    assert location
+    pack = place / "data" / location.pack[:2] / location.pack
+    content = bytearray(pack.read_bytes())
+    content[location.offset + 100] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(content)
+    before = {path for path in place.rglob("*") if path.is_file()}
+    with pytest.raises(CorruptData, match=f"could not rewrite pack {location.pack[:8]}"):
+        prune(repository)
+    assert all(path.exists() for path in before)
+
+
+def test_after_a_prune_the_index_has_to_be_loaded_anew(repository: Repository, clock: FakeClock) -> None:
+    back_up(repository, FIRST)
+    clock.advance(hours=1)
+    back_up(repository, SECOND)
+    forget(repository)
+    with repository.lock(exclusive=True, load_index=True):
+        execute_prune(repository, plan_prune(repository))
+        assert list(repository.index.packs()) == []
+        with pytest.raises(RuntimeError, match="index must be loaded"):
+            repository.save_blob(BlobKind.DATA, b"more")
+        assert plan_prune(repository).empty
 
 
 def test_of_two_copies_one_goes(repository: Repository, memory: MemoryStorage) -> None:
@@ -304,7 +360,7 @@ def prepared(memory: MemoryStorage, clock: FakeClock, repository: Repository, *,
     if not forgotten:
         return {first: FIRST, second: SECOND}
     with repository.lock(exclusive=True):
-        repository.delete_snapshot(first)
+        repository.delete_snapshots([first])
     return {second: SECOND}
 
 

@@ -171,9 +171,9 @@ def test_nothing_is_written_without_a_lock_or_deleted_without_an_exclusive_one(r
     with pytest.raises(RepositoryLocked):
         repository.commit(repository.load_snapshot(snapshot))
     with repository.lock(), pytest.raises(RepositoryLocked):
-        repository.delete_snapshot(snapshot)
+        repository.delete_snapshots([snapshot])
     with repository.lock(exclusive=True):
-        repository.delete_snapshot(snapshot)
+        repository.delete_snapshots([snapshot])
     assert repository.snapshots() == []
 
 

@@ -157,7 +157,7 @@ def test_we_append_forget_and_prune_in_a_repository_of_restic(
     theirs = open_theirs(storage)
     back_up(theirs, FILES)
     with theirs.lock(exclusive=True):
-        theirs.delete_snapshot(kept)
+        theirs.delete_snapshots([kept])
         plan = plan_prune(theirs, max_unused=0)
         execute_prune(theirs, plan)
     assert plan.freed_bytes > 2_900_000

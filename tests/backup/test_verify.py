@@ -401,7 +401,7 @@ def test_a_damaged_pack_that_nobody_needs_is_called_so(
     lonely = back_up(repository, {"alone": b"alone"})
     packs = {pack for pack, _ in repository.load_index().packs()}
     with repository.lock(exclusive=True):
-        repository.delete_snapshot(lonely)
+        repository.delete_snapshots([lonely])
         needed = {pack_of for pack_of in packs if is_needed(repository, pack_of)}
     for pack in packs - needed:
         memory.files[FileKind.DATA, pack] = flipped(memory.files[FileKind.DATA, pack])

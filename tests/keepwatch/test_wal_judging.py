@@ -178,7 +178,7 @@ def test_the_log_is_folded_by_base_backup_and_goes_with_the_oldest(repository: R
     assert [segment.number for segment in log.segments] == [3, 4, 5, 6, 7, 8]
     assert len({holder.id for holder in log.files.values()}) == 3
     with repository.lock(exclusive=True):
-        repository.delete_snapshot(first)
+        repository.delete_snapshots([first])
     with repository.lock(load_index=True):
         assert tidy(repository, JOB, "erp-1") == (0, 1)
     assert [segment.number for segment in Log.of(repository.snapshots(), JOB).segments] == [6, 7, 8]
