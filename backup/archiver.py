@@ -18,6 +18,7 @@ from backup.claims import Claims
 from backup.crew import Crew
 from backup.earlier import EarlierSnapshot
 from backup.errors import Interrupted, SourceError, StorageError
+from backup.fingerprints import Fingerprints
 from backup.index import Index
 from backup.pack import BlobKind
 from backup.portions import IsKnown, Surroundings
@@ -88,13 +89,15 @@ def backup(
     stop: Stop = None,
     lock_wait: timedelta = timedelta(0),
     inspect: Inspect | None = None,
+    fingerprints: Fingerprints | None = None,
 ) -> BackupReport:
     """Back ``source`` up and give the report; the repository is locked (shared) meanwhile.
 
     ``parent`` is chosen when left out: the latest snapshot of the same host and paths. ``workers`` is the number of
     processes, by default one a core; 0 works in this one. ``stop`` (an event, or a function that turns true) ends the
     run without a snapshot: raises Interrupted. ``lock_wait`` is how long to wait for somebody else's lock. ``inspect``
-    may add tags to the snapshot; it cannot keep it from being stored, unless it raises. Also raises
+    may add tags to the snapshot; it cannot keep it from being stored, unless it raises. ``fingerprints`` of the run
+    before save an incremental one most of its work, and are those of this run afterwards. Also raises
     SourceError when nothing at all could be read, RepositoryLocked, StorageError.
     """
     started_at = clock()
@@ -103,11 +106,15 @@ def backup(
     with lock, capturing as (capture, parent), closing(Claims()) as claims:
         index = repository.index
         missing = _missing_packs(repository) if full else frozenset[int]()
+        fingerprints = fingerprints or Fingerprints()
+        if not full:
+            fingerprints.recall(repository.index_files)
         is_known = _known(index, missing)
 
         surroundings = Surroundings(
             is_known,
             lambda tree: repository.load_blob(BlobKind.TREE, tree),
+            fingerprints.of,
             capture.admission,
             trusts_parent=not full,
             chunker_polynomial=repository.config.chunker_polynomial,
@@ -157,6 +164,7 @@ def backup(
         if inspect is not None and parent is not None:
             snapshot = replace(snapshot, tags=(*snapshot.tags, *inspect(snapshot, parent)))
         snapshot_id = repository.commit(snapshot)
+        fingerprints.keep(run.fingerprints, repository.index_files)
     return BackupReport(
         snapshot_id=snapshot_id,
         kind=kind,

@@ -138,6 +138,8 @@ class Assembly:
         self._trees: list[tuple[bytes, bytes]] = []
         self._trees_bytes = 0
         self._new_trees: set[bytes] = set()
+        self.fingerprints: list[tuple[bytes, bytes]] = []
+        """Trees of folders that hold files only, and how the files looked."""
         self._lost: set[bytes] = set()
         """Trees that the index names and that cannot be read: they are saved again."""
         self._root_tree = b""
@@ -386,6 +388,8 @@ class Assembly:
         self._capture.problems += read.problems
         folder.nodes.update(read.nodes)
         folder.tree = read.tree
+        if read.tree is not None and read.fingerprint:
+            self.fingerprints.append((read.tree, read.fingerprint))
         if read.old_tree_lost and folder.old_tree is not None:
             self._lost.add(folder.old_tree)
         middle = (len(read.rest) + 1) // 2

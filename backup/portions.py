@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from backup.chunker import MIN_BYTES, Chunker
 from backup.errors import CorruptData, FileMissing
+from backup.fingerprints import fingerprint
 from backup.pack import BlobKind, blob_id
 from backup.sources.base import Admission, Problem, Xattrs
 from backup.sources.files import describe, open_path, read_xattrs
@@ -90,6 +91,8 @@ class PortionRead:
     """Files not looked at, since the job has read enough."""
     big: list[str] = field(default_factory=list)
     """Files that are better shared among workers."""
+    fingerprint: bytes = b""
+    """Of the files that the tree was made of, when all of them are in it as they are."""
     old_tree_lost: bool = False
     new: int = 0
     changed: int = 0
@@ -144,6 +147,8 @@ class Surroundings:
     is_known: IsKnown
     load_tree: Callable[[bytes], bytes]
     """Reads a tree of the parent snapshot. Raises CorruptData, FileMissing."""
+    fingerprint_of: Callable[[bytes], bytes | None]
+    """What the files looked like that a tree of the parent snapshot was made of, where it is known."""
     admission: Admission
     trusts_parent: bool
     chunker_polynomial: int
@@ -186,8 +191,11 @@ class PortionReader:
             for name in portion.names:
                 self._missed(portion.path, name, error, read)
             return 0
+        statuses: dict[str, os.stat_result] = {}
         try:
-            spent = self._read_names(portion, folder, read, budget)
+            if self._is_unchanged(portion, folder, statuses, read):
+                return 0
+            spent = self._read_names(portion, folder, statuses, read, budget)
         finally:
             os.close(folder)
         if portion.whole and not read.rest and not read.big:
@@ -196,10 +204,42 @@ class PortionReader:
             read.tree = blob_id(tree)
             if read.old_tree_lost or not self._around.is_known(BlobKind.TREE, read.tree):
                 self._save_tree(read.tree, tree)
+            if len(read.nodes) == len(portion.names) and not read.problems:
+                read.fingerprint = fingerprint(portion.names, map(statuses.__getitem__, portion.names), _owner)
             read.nodes = {}
         return spent
 
-    def _read_names(self, portion: Portion, folder: int, read: PortionRead, budget: int) -> int:
+    def _is_unchanged(
+        self, portion: Portion, folder: int, statuses: dict[str, os.stat_result], read: PortionRead
+    ) -> bool:
+        """Whether all files are as the folder's old tree has them, which is taken over then.
+
+        Otherwise the looks that were taken are in ``statuses``.
+        """
+        if not (portion.whole and portion.old_tree and self._around.trusts_parent):
+            return False
+        known = self._around.fingerprint_of(portion.old_tree)
+        if known is None:
+            return False
+        takes = self._around.admission.takes
+        try:
+            for name in portion.names:
+                statuses[name] = status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                if not takes(name, folder, status):
+                    return False
+        except OSError:
+            return False  # which is told when the file is looked at again
+        if fingerprint(portion.names, statuses.values(), _owner) != known:
+            return False
+        read.tree, read.fingerprint = portion.old_tree, known
+        read.unmodified = len(portion.names)
+        read.bytes = sum([status.st_size for status in statuses.values()])
+        return True
+
+    def _read_names(
+        self, portion: Portion, folder: int, statuses: dict[str, os.stat_result], read: PortionRead, budget: int
+    ) -> int:
+        """Do the files one by one; gives the bytes of content that were read, and enters how each file looked."""
         old = self._old_nodes(portion.old_tree, read)
         takes, trusts, nodes, spent = self._around.admission.takes, self._around.trusts_parent, read.nodes, 0
         unsaved: list[_Unsaved] = []
@@ -209,9 +249,10 @@ class PortionReader:
             old_node = old.get(json_name)
             try:
                 if trusts and old_node is not None:
-                    status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+                    status = statuses.get(name) or os.stat(name, dir_fd=folder, follow_symlinks=False)
                     if not takes(name, folder, status):
                         continue
+                    statuses[name] = status
                     kept = self._unchanged(json_name, status, old_node)
                     if kept is not None:
                         read.unmodified += 1
@@ -236,6 +277,7 @@ class PortionReader:
                 read.problems.append(Problem(os.path.join(portion.path, name), file.problem))
             if file.status is None:
                 continue
+            statuses[name] = file.status
             read.bytes += file.size
             raw = raw_bytes(name)
             nodes[raw] = ""  # keeps its place

@@ -80,7 +80,8 @@ class Repository:
         self._reader = BlobReader(storage, self.key)
         self._lock: locks.Lock | None = None
         self._index_loaded = False
-        self._index_names: set[str] = set()
+        self.index_files: set[str] = set()
+        """The names of the index files that `index` is the union of, as far as it is not pending."""
         self._snapshots: dict[str, Snapshot] = {}
         """Those that were read, by id: no file of this name will ever hold another."""
         self._builders: dict[BlobKind, PackBuilder] = {}
@@ -180,7 +181,7 @@ class Repository:
 
     def _reload_changed_index(self) -> None:
         """Where storing our lock took long, a whole prune may have fitted between the first look and the second."""
-        if self._index_names != {file.name for file in self.storage.list(FileKind.INDEX)}:
+        if self.index_files != {file.name for file in self.storage.list(FileKind.INDEX)}:
             self.load_index()
 
     def lock_table(self) -> locks.LockTable:
@@ -292,9 +293,9 @@ class Repository:
             raise BackupError("refused to load the index before what was added is flushed")
         index, held = Index(), frozenset[str]()
         files = list(self.storage.list(FileKind.INDEX))
-        self._index_names = {file.name for file in files}
+        self.index_files = {file.name for file in files}
         if self.index_cache is not None and on_damage is None and on_listing is None:
-            index, held = self.index_cache.recall(self._index_names)
+            index, held = self.index_cache.recall(self.index_files)
             files = [file for file in files if file.name not in held]
         index.reserve(len(index) + sum(file.size for file in files) // _INDEX_BYTES_A_BLOB)
         for file in announced(self.storage, files, lambda file: [Read(FileKind.INDEX, file.name)]):
@@ -306,7 +307,7 @@ class Repository:
                     index.add_listing(listing.pack, listing.entries)
                     on_listing(listing)
             except FileMissing:  # rewritten by a prune since it was listed, which a lock of ours would have kept out
-                self._index_names.discard(file.name)
+                self.index_files.discard(file.name)
             except CorruptData as error:
                 if on_damage is None:
                     raise
@@ -325,15 +326,10 @@ class Repository:
         self.index = Index()
         self._index_loaded = False
 
-    @property
-    def index_files(self) -> frozenset[str]:
-        """The names of the index files that `index` is the union of, as far as it is not pending."""
-        return frozenset(self._index_names)
-
     def keep_index(self) -> None:
         """Let the cache, if there is one, keep the index that was loaded and what was flushed since."""
         if self.index_cache is not None and not self.index.pending:
-            self.index_cache.keep(self.index, self._index_names)
+            self.index_cache.keep(self.index, self.index_files)
 
     def load_index_file(self, name: str) -> list[PackListing]:
         """Read one index file. Raises FileMissing, CorruptData (naming the file), StorageError."""
@@ -451,7 +447,7 @@ class Repository:
             return
         self.require_lock()
         listings = (PackListing(record.id, record.entries()) for record in index.pending)
-        self._index_names.add(self.save_index_file(listings))
+        self.index_files.add(self.save_index_file(listings))
         index.mark_saved()
         self._oldest_pending_at = None
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backup.archiver import backup
+from backup.fingerprints import Fingerprints
 from backup.index_cache import IndexCache
 from config.units import format_duration, format_size
 from config.wording import counted
@@ -52,8 +53,9 @@ def _read_source(work: Work) -> Ending:
         if _covers(source.live_paths, work.state.path):
             work.state.copy_databases()
         repository = work.open(may_create=True)
+        cache = work.state.path / "cache"
         if order.kind != "full":  # which is to read what is there
-            repository.index_cache = IndexCache(work.state.path / "cache", repository.config.id)
+            repository.index_cache = IndexCache(cache, repository.config.id)
         guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
         report = backup(
             repository,
@@ -68,6 +70,7 @@ def _read_source(work: Work) -> Ending:
             ),
             stop=work.stopped,
             inspect=guard.tags,
+            fingerprints=Fingerprints.of_job(cache, repository.config.id, order.job),
         )
     repository.keep_index()
     guard.record(report.snapshot_id, report.started_at)

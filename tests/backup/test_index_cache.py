@@ -132,7 +132,7 @@ def test_a_flipped_bit_or_a_torn_end_is_noticed(
         with caplog.at_level(logging.WARNING):
             run(reopen(memory, clock), scene, tmp_path / "cache")
         assert len(read) == 1
-        assert "kept index left aside" in caplog.messages
+        assert "kept file left aside" in caplog.messages
         assert kept.read_bytes() != damaged, "it is written anew"
 
 
@@ -148,4 +148,4 @@ def test_only_the_owner_may_read_it_and_a_full_disk_stops_nobody(
     (tmp_path / "file").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         run(reopen(memory, clock), scene, tmp_path / "file" / "cache")
-    assert "index not kept" in caplog.messages
+    assert "not kept for the next run" in caplog.messages
