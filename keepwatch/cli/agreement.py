@@ -9,7 +9,8 @@ import typer
 
 from backup.catalog import Catalog
 from keepwatch.cli.alerts import AuthorOption
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import note, print_json
 from keepwatch.clock import now
 from keepwatch.guarding import agree as agree_to
@@ -19,10 +20,11 @@ CommentOption = Annotated[str, typer.Option("--comment", "-c", help="Why it is r
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("agree", epilog=exit_status("keepwatch agree documents -c 'the old years moved to the archive'"))(agree)
+    mount(app, agree, "keepwatch agree documents -c 'the old years moved to the archive'")
 
 
 def agree(
+    setup: Setup,
     job: Annotated[str, typer.Argument(help="Whose snapshots.", show_default=False)],
     author: AuthorOption,
     comment: CommentOption,
@@ -30,11 +32,8 @@ def agree(
         str | None, typer.Option("--snapshot", help="Only this one: an id or a prefix; all that wait by default.")
     ] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Agree to a suspicious snapshot: it is right as it is, and the new normal. Forget and prune go on."""
-    setup = Setup(config, state_dir)
     with Catalog(setup.state.backup_db) as catalog:
         agreed = agree_to(catalog, job, snapshot, author, comment, now)
     if as_json:

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from config.units import format_duration
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup, duration
 from keepwatch.cli.output import ago, moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -31,18 +32,16 @@ def register(app: typer.Typer) -> None:
         (ack, "keepwatch ack 3f9c -c 'disk is ordered' --for 2d"),
         (silence, "keepwatch silence check='root disk' --for 2h -c 'cleaning up'"),
     ):
-        app.command(command.__name__, epilog=exit_status(example))(command)
+        mount(app, command, example)
 
 
 def alerts(
+    setup: Setup,
     log: Annotated[bool, typer.Option("--log", help="The latest changes instead of what stands now.")] = False,
     actions: Annotated[bool, typer.Option("--actions", help="The commands that alerts asked for instead.")] = False,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """List the alerts: firing, pending, and those resolved within the last day; or what they had run."""
-    setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
     store = MonitorStore(setup.recorded.monitor_db, to_read=True)
     try:
@@ -98,6 +97,7 @@ def _list_actions(entries: list[ActionEntry], zone: tzinfo, *, as_json: bool) ->
 
 
 def ack(
+    setup: Setup,
     alert: Annotated[str, typer.Argument(help="Its id or the beginning of it, or its name.")],
     author: AuthorOption,
     comment: CommentOption = "",
@@ -106,11 +106,8 @@ def ack(
         bool, typer.Option("--baseline", help="Accept its value for good; tell only when it gets worse than that.")
     ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take the acknowledgement back.")] = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Take an alert on: repeats stop until it is over or gets worse."""
-    setup = Setup(config, state_dir)
     store = MonitorStore(setup.state.monitor_db)
     try:
         if undo:
@@ -130,17 +127,15 @@ def ack(
 
 
 def silence(
+    setup: Setup,
     author: AuthorOption,
     matchers: Annotated[list[str] | None, typer.Argument(help="Such as check='root disk'.", show_default=False)] = None,
     comment: CommentOption = "",
     lasting: Annotated[str, typer.Option("--for", help="For how long.")] = "2h",
     expire: Annotated[int | None, typer.Option("--expire", help="End the silence of this number now.")] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Hold back messages about matching alerts for a time; without matchers, list the silences."""
-    setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
     listing = expire is None and not matchers
     place = setup.recorded if listing else setup.state

@@ -11,13 +11,8 @@ import typer
 
 from backup.catalog import Catalog
 from backup.pauses import Pauses
-from keepwatch.cli.options import (
-    ConfigOption,
-    JsonOption,
-    Setup,
-    StateOption,
-    exit_status,
-)
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import ProgressPrinter, complain, note, print_json
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -36,7 +31,7 @@ _CODES = (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("backup", epilog=exit_status("keepwatch backup documents --full", _CODES))(backup)
+    mount(app, backup, "keepwatch backup documents --full", _CODES)
 
 
 @contextmanager
@@ -123,16 +118,14 @@ def _tell(order: Order, ending: Ending) -> None:
 
 
 def backup(
+    setup: Setup,
     jobs: JobsArgument = None,
     full: Annotated[bool, typer.Option("--full", help="Read every byte, changed or not.")] = False,
     detach: DetachOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Back up now, in the foreground: what changed, or everything with --full."""
-    setup = Setup(config, state_dir)
     kind = "full" if full else "incremental"
     orders = [
         Order(0, kind, job, repository)

@@ -7,7 +7,8 @@ import typer
 from backup.errors import SourceError
 from backup.extras import needed_for
 from config.databases import MariaDbSource
-from keepwatch.cli.options import ConfigOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import Setup
 from keepwatch.cli.output import complain
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -19,20 +20,18 @@ _PATIENCE_SECONDS = 60.0
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("binlog", epilog=exit_status("keepwatch binlog ledger --once"))(binlog)
+    mount(app, binlog, "keepwatch binlog ledger --once")
 
 
 def binlog(
+    setup: Setup,
     job: Annotated[str, typer.Argument(help="Whose binlog.", show_default=False)],
     once: Annotated[bool, typer.Option("--once", help="Store what is new now, and end.")] = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Archive a MariaDB server's binlog, as the daemon does for each job that has `binlog = true`.
 
     JOB:MEMBER is a member of a group.
     """
-    setup = Setup(config, state_dir)
     known = [name for name, of in known_logs(setup.settings).items() if isinstance(of.source, MariaDbSource)]
     if job not in known:
         raise UsageError(f"no job {job} backs up MariaDB", hint=f"jobs that do: {', '.join(known) or 'none'}")

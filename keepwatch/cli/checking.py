@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import print_json
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -20,18 +21,15 @@ _WORST_FIRST = (Status.CRITICAL, Status.UNKNOWN, Status.WARNING, Status.ABSENT, 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    epilog = exit_status("keepwatch check 'root disk'", "0 ok; 1 warning; 2 critical; 3 unknown, as Nagios plugins")
-    app.command("check", epilog=epilog)(check)
+    mount(app, check, "keepwatch check 'root disk'", "0 ok; 1 warning; 2 critical; 3 unknown, as Nagios plugins")
 
 
 def check(
+    setup: Setup,
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Which ones; all by default.")] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Run checks once, now, and print what they find; nothing is recorded and nobody is told."""
-    setup = Setup(config, state_dir)
     known = {settings.name: settings for settings in setup.settings.checks}
     for name in names or []:
         if name not in known:

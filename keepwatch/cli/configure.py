@@ -18,21 +18,24 @@ from config.showing import show
 from config.sources import FilesSource
 from config.units import format_duration
 from config.wording import counted
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup, StateOption
 from keepwatch.cli.output import note, print_json
 from keepwatch.errors import UsageError
-
-app = typer.Typer(help="Begin, check, show and describe the configuration.", no_args_is_help=True)
 
 _CODES = "0 done; 2 usage or configuration"
 
 
 def register(root: typer.Typer) -> None:
     """Add the commands."""
+    app = typer.Typer(help="Begin, check, show and describe the configuration.", no_args_is_help=True)
+    mount(app, init, "keepwatch config init --output /etc/keepwatch/keepwatch.toml", _CODES)
+    mount(app, check, "keepwatch config check --config ./keepwatch.toml", _CODES)
+    mount(app, show_settings, "keepwatch config show --json", _CODES, name="show")
+    mount(app, schema, "keepwatch config schema > keepwatch.schema.json", _CODES)
     root.add_typer(app, name="config")
 
 
-@app.command(epilog=exit_status("keepwatch config init --output /etc/keepwatch/keepwatch.toml", _CODES))
 def init(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this new file instead of stdout.")
@@ -55,10 +58,8 @@ def init(
     note(f"wrote {output}; check your changes with: keepwatch config check --config {output}")
 
 
-@app.command(epilog=exit_status("keepwatch config check --config ./keepwatch.toml", _CODES))
-def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
+def check(setup: Setup) -> None:
     """Check everything the configuration says, and tell every problem with its line."""
-    setup = Setup(config, state_dir)
     settings = setup.settings
     counts = (
         (len(settings.checks), "check"),
@@ -73,10 +74,8 @@ def check(config: ConfigOption = None, state_dir: StateOption = None) -> None:
         note(f"note: {remark}")
 
 
-@app.command("show", epilog=exit_status("keepwatch config show --json", _CODES))
-def show_settings(config: ConfigOption = None, state_dir: StateOption = None, as_json: JsonOption = False) -> None:
+def show_settings(setup: Setup, as_json: JsonOption = False) -> None:
     """Print the settings in force as TOML, secrets masked, defaults marked."""
-    setup = Setup(config, state_dir)
     shown = show(setup.settings, setup.document)
     files = [str(file) for file in setup.document.files if file]
     if as_json:
@@ -85,7 +84,6 @@ def show_settings(config: ConfigOption = None, state_dir: StateOption = None, as
         print(f"# settings in force, from {', '.join(files) or 'the embedded default'}\n\n{shown.as_toml()}", end="")
 
 
-@app.command(epilog=exit_status("keepwatch config schema > keepwatch.schema.json", _CODES))
 def schema() -> None:
     """Print the JSON Schema of keepwatch.toml, by which editors complete and check it."""
     print(json.dumps(Settings.json_schema(), indent=2))

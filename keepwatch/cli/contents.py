@@ -22,19 +22,9 @@ from backup.snapshot import Snapshot
 from backup.walking import Place, locate, split_reference
 from config.units import format_size, parse_duration, parse_size
 from config.wording import counted
-from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
-from keepwatch.cli.options import (
-    ConfigOption,
-    JobOption,
-    JsonOption,
-    PasswordOption,
-    RepositoryOption,
-    Setup,
-    SnapshotArgument,
-    StateOption,
-    UrlOption,
-    exit_status,
-)
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.opening import LOCK_WAIT, ChosenRepository, NoLockOption
+from keepwatch.cli.options import JobOption, JsonOption, SnapshotArgument
 from keepwatch.cli.output import complain, note, print_json
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -53,7 +43,7 @@ def register(app: typer.Typer) -> None:
         (diff, "keepwatch diff 3f2a91c0 latest"),
         (dump, "keepwatch dump latest /srv/ledger > ledger.tar"),
     ):
-        app.command(command.__name__, epilog=exit_status(example, _CODES))(command)
+        mount(app, command, example, _CODES)
 
 
 @contextmanager
@@ -79,31 +69,27 @@ def _place(opened: Repository, reference: str, path: str, job: str | None) -> Pl
 
 
 def ls(
+    repository: ChosenRepository,
     snapshot: SnapshotArgument,
     path: Annotated[str, typer.Argument(help="Only what lies below this path.")] = "/",
     job: JobOption = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
     no_lock: NoLockOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """List the files of a snapshot."""
-    setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
+    with reading(repository.open(), no_lock=no_lock) as opened:
         chosen, folder = choose(opened, snapshot, job)
         entries = walk(opened, chosen, below=f"{folder}/{path}")
         if as_json:
             print_json(list(entries))
             return
-        zone = zone_of(setup, repository_url)
+        zone = repository.zone
         for entry in entries:
             print(entry.line(zone))
 
 
 def find(
+    repository: ChosenRepository,
     patterns: Annotated[
         list[str] | None, typer.Argument(metavar="[PATTERN]...", help="Globs on names or paths; any may match.")
     ] = None,
@@ -118,25 +104,19 @@ def find(
     kind: Annotated[list[str] | None, typer.Option("--type", help=f"One of {', '.join(_TYPES)}.")] = None,
     blob: Annotated[list[str] | None, typer.Option(help="What holds this blob; an id or a prefix.")] = None,
     pack: Annotated[list[str] | None, typer.Option(help="What holds any blob of this pack.")] = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
     no_lock: NoLockOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Find entries in all snapshots, or what needs a blob or a pack. Exit 1 when nothing is found."""
     if unknown := set(kind or ()) - set(_TYPES):
         raise UsageError(f"no type is named {min(unknown)}", hint=f"known: {', '.join(_TYPES)}")
-    setup = Setup(config, state_dir)
-    zone = zone_of(setup, repository_url)
+    zone = repository.zone
     make = regex if as_regex else glob
     query = Query(
         tuple(make(pattern, ignore_case=ignore_case) for pattern in patterns or ()),
         _moment(newer, zone), _moment(older, zone), _size(larger), _size(smaller), frozenset(kind or ()),
     )  # fmt: skip
-    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
+    with reading(repository.open(), no_lock=no_lock) as opened:
         if snapshot:
             chosen = [choose(opened, reference, job)[0] for reference in snapshot]
         else:
@@ -204,23 +184,18 @@ def _size(text: str | None) -> int | None:
 
 
 def diff(
+    repository: ChosenRepository,
     old: Annotated[str, typer.Argument(help="SNAPSHOT or SNAPSHOT:SUBFOLDER.", show_default=False)],
     new: Annotated[str, typer.Argument(help="The same; what changed from old to new is told.", show_default=False)],
     metadata: Annotated[
         bool, typer.Option("--metadata/--no-metadata", help="Also what differs in owner, mode, times or attributes.")
     ] = True,
     job: JobOption = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
     no_lock: NoLockOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Compare two snapshots: + added, - removed, M content, U metadata, T type, ? content under unchanged times."""
-    setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
+    with reading(repository.open(), no_lock=no_lock) as opened:
         found = compare(opened, _place(opened, old, "", job), _place(opened, new, "", job), metadata=metadata)
     if as_json:
         print_json(found)
@@ -239,20 +214,15 @@ def diff(
 
 
 def dump(
+    repository: ChosenRepository,
     snapshot: SnapshotArgument,
     path: Annotated[str, typer.Argument(help="A file, or a folder, which comes as a tar archive.")] = "/",
     job: JobOption = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     no_lock: NoLockOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Write a file, or a folder as a tar archive, to standard output."""
     output = sys.stdout.buffer
-    setup = Setup(config, state_dir)
-    with reading(open_chosen(setup, repository, repository_url, password_file), no_lock=no_lock) as opened:
+    with reading(repository.open(), no_lock=no_lock) as opened:
         place = _place(opened, snapshot, path, job)
         if place.tree is None:
             report = dump_file(opened, place, output.write)

@@ -11,8 +11,9 @@ from backup.repository import Repository
 from config.units import format_size
 from config.wording import counted
 from keepwatch.cli.backups import QuietOption, stop_on_signal
+from keepwatch.cli.mounting import mount
 from keepwatch.cli.opening import LOCK_WAIT
-from keepwatch.cli.options import ConfigOption, DryRunOption, JobOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.options import DryRunOption, JobOption, JsonOption, Setup
 from keepwatch.cli.output import ProgressPrinter, complain, moment, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -27,10 +28,11 @@ _CODES = (
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("copy", epilog=exit_status("keepwatch copy --from local --to offsite --job documents", _CODES))(copy)
+    mount(app, copy, "keepwatch copy --from local --to offsite --job documents", _CODES)
 
 
 def copy(
+    setup: Setup,
     snapshots: Annotated[
         list[str] | None, typer.Argument(metavar="[SNAPSHOT]...", help="Ids or prefixes; all by default.")
     ] = None,
@@ -44,11 +46,8 @@ def copy(
     to_url: Annotated[str | None, typer.Option(help="In place of --to: any restic repository.")] = None,
     to_password_file: Annotated[Path | None, typer.Option(help="Its password.", show_default=False)] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Copy snapshots to another repository. What is there already is not copied again, by restic's own signs."""
-    setup = Setup(config, state_dir)
     origin = _open(setup, "from", source, from_url, from_password_file)
     other = _open(setup, "to", target, to_url, to_password_file, may_create=not dry_run)
     with origin.lock(retry_for=LOCK_WAIT), other.lock(retry_for=LOCK_WAIT):

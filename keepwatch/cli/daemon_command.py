@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from keepwatch.cli.options import ConfigOption, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import Setup
 
 ListenOption = Annotated[
     str | None,
@@ -19,19 +20,19 @@ ListenOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("run", epilog=exit_status("keepwatch run --config /etc/keepwatch/keepwatch.toml"))(run)
+    mount(app, run, "keepwatch run --config /etc/keepwatch/keepwatch.toml")
 
 
-def run(config: ConfigOption = None, state_dir: StateOption = None, listen: ListenOption = None) -> None:
+def run(setup: Setup, listen: ListenOption = None) -> None:
     """Run the daemon in the foreground: checks, backups, drills, page and metrics.
 
     Ctrl-C or SIGTERM ends it cleanly, a second one at once; SIGHUP reads the configuration again.
     """
     arguments = [sys.executable, "-m", "keepwatch.cli.daemon_main"]
-    if config:
-        arguments += ["--config", str(config)]
-    if state_dir:
-        arguments += ["--state-dir", str(state_dir)]
+    if setup.config:
+        arguments += ["--config", str(setup.config)]
+    if setup.state_dir:
+        arguments += ["--state-dir", str(setup.state_dir)]
     if listen:
         arguments += ["--listen", listen]
     sys.stdout.flush()

@@ -16,7 +16,8 @@ from backup.errors import BackupError
 from config.documents import Document
 from config.problems import ConfigProblems
 from config.settings import Settings
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import note, print_json
 from keepwatch.cli.status import recorded_view
 from keepwatch.clock import now
@@ -37,21 +38,19 @@ from monitor.database import MonitorStoreError
 def register(app: typer.Typer) -> None:
     """Add the command."""
     codes = "0 nothing is wrong; 1 something is; 2 usage"
-    app.command("diagnose", epilog=exit_status("keepwatch diagnose --output support.tar.gz", codes))(diagnose)
+    mount(app, diagnose, "keepwatch diagnose --output support.tar.gz", codes)
 
 
 def diagnose(
+    setup: Setup,
     output: Annotated[
         Path | None, typer.Option(help="Write a bundle to send, without any secret.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Ask the five questions: network, version, permissions, records, support bundle."""
-    setup = Setup(config, state_dir)
     settings, document, refused = _settings(setup)
-    state, no_state = _state(settings, state_dir)
+    state, no_state = _state(settings, setup.state_dir)
     view = _view(setup) if settings and state and _are_whole(state) else None
     questions = [
         Question("network", _asked(lambda: network(settings)) if settings else refused),

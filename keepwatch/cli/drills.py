@@ -22,7 +22,8 @@ from config.secrets import read_secret_file
 from config.units import format_duration
 from keepwatch.cli.backups import DetachOption, JobsArgument, QuietOption, hand_over, run_orders, stop_on_signal
 from keepwatch.cli.journals import HoldsOption, verify_journal
-from keepwatch.cli.options import ConfigOption, JsonOption, PasswordOption, Setup, StateOption, UrlOption, exit_status
+from keepwatch.cli.mounting import exit_status, mount
+from keepwatch.cli.options import JsonOption, PasswordOption, Setup, UrlOption
 from keepwatch.cli.output import ProgressPrinter, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -56,12 +57,13 @@ drill_app = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    drill_app.command("run", epilog=exit_status("keepwatch drill documents", _CODES))(drill)
-    drill_app.command("log", epilog=exit_status("keepwatch drill log --verify", "0 done; 4 the journal is broken"))(log)
+    mount(drill_app, drill, "keepwatch drill documents", _CODES, name="run")
+    mount(drill_app, log, "keepwatch drill log --verify", "0 done; 4 the journal is broken")
     app.add_typer(drill_app, name="drill")
 
 
 def drill(
+    setup: Setup,
     jobs: JobsArgument = None,
     snapshot: Annotated[
         str | None, typer.Option(help="Which one: an id, a prefix, latest, oldest or random.", show_default="by turns")
@@ -81,8 +83,6 @@ def drill(
     repository_url: UrlOption = None,
     password_file: PasswordOption = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Prove that a snapshot comes back, as far as the level says, and measure RTO and RPO."""
     if level is not None and level not in tuple(Level):
@@ -99,7 +99,6 @@ def drill(
             hint = "name a folder with enough room"
             raise UsageError("--repository-url needs --password-file and --scratch", hint=hint)
         return _drill_anything(repository_url, password_file, wishes, quiet=quiet, as_json=as_json)
-    setup = Setup(config, state_dir)
     orders = []
     for job in setup.jobs(jobs):
         settings = setup.settings.jobs[job]
@@ -163,14 +162,13 @@ def _drill_anything(url: str, password_file: Path, wishes: DrillWishes, *, quiet
 
 
 def log(
+    setup: Setup,
     verify: Annotated[bool, typer.Option("--verify", help="Check that nobody changed the journal.")] = False,
     holds: HoldsOption = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Show the journal of all drills: what was restored, how long it took, what came of it."""
-    journal = Journal(Setup(config, state_dir).recorded.journal)
+    journal = Journal(setup.recorded.journal)
     if verify:
         return verify_journal(journal, holds or (), as_json=as_json)
     lines = list(journal.lines())

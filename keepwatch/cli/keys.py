@@ -18,18 +18,9 @@ from backup.repository import Repository
 from backup.storage.base import FileKind
 from config.jobs import RepositorySettings
 from config.secrets import read_secret_file
-from keepwatch.cli.opening import LOCK_WAIT, open_chosen, zone_of
-from keepwatch.cli.options import (
-    ConfigOption,
-    DryRunOption,
-    JsonOption,
-    PasswordOption,
-    RepositoryOption,
-    Setup,
-    StateOption,
-    UrlOption,
-    exit_status,
-)
+from keepwatch.cli.mounting import exit_status, mount
+from keepwatch.cli.opening import LOCK_WAIT, ChosenRepository
+from keepwatch.cli.options import DryRunOption, JsonOption
 from keepwatch.cli.output import moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -56,21 +47,13 @@ def register(app: typer.Typer) -> None:
         ("remove", remove, "keepwatch key remove 3f2a91c0"),
         ("passwd", passwd, "keepwatch key passwd --new-password-file /root/new.password"),
     ):
-        key_app.command(name, epilog=exit_status(example, _CODES))(command)
+        mount(key_app, command, example, _CODES, name=name)
     app.add_typer(key_app, name="key")
 
 
-def list_all(
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
+def list_all(repository: ChosenRepository, as_json: JsonOption = False) -> None:
     """List who holds a password, and since when. The one in use is marked with a star."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     keys = list_keys(opened.storage)
     current = opened.opened_key.id
     if as_json:
@@ -80,7 +63,7 @@ def list_all(
             for key in keys
         ])  # fmt: skip
         return
-    zone = zone_of(setup, repository_url)
+    zone = repository.zone
     rows = [
         ("*" if key.id == current else "", key.id[:8], key.username, key.hostname, moment(key.created_at, zone))
         for key in keys
@@ -88,18 +71,9 @@ def list_all(
     print_table(("", "id", "user", "host", "made"), rows, empty="no keys")
 
 
-def add(
-    new_password_file: NewPasswordOption = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
+def add(repository: ChosenRepository, new_password_file: NewPasswordOption = None, as_json: JsonOption = False) -> None:
     """Let one more password open the repository."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     password = _new_password(new_password_file)
     owner = Owner.current()
     with opened.lock(retry_for=LOCK_WAIT):
@@ -111,16 +85,12 @@ def add(
 
 
 def remove(
+    repository: ChosenRepository,
     key: Annotated[str, typer.Argument(help="The key's id, or a prefix of it.", show_default=False)],
     dry_run: DryRunOption = False,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Take a password away. Refuses the one in use, and with it the last."""
-    opened = open_chosen(Setup(config, state_dir), repository, repository_url, password_file)
+    opened = repository.open()
     with opened.lock(exclusive=True, retry_for=LOCK_WAIT):
         opened.require_lock(exclusive=True)
         name = _key_named(opened, key)
@@ -133,18 +103,13 @@ def remove(
 
 
 def passwd(
+    repository: ChosenRepository,
     new_password_file: NewPasswordOption = None,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Change the password in use: the new one is proven to open the repository before the old one goes."""
-    setup = Setup(config, state_dir)
-    settings = setup.repository(repository, repository_url, password_file)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    settings = repository.settings
+    opened = repository.open()
     password = _new_password(new_password_file)
     owner = Owner.current()
     with opened.lock(exclusive=True, retry_for=LOCK_WAIT):

@@ -1,12 +1,14 @@
 """Opening the repository that a command was told to work on: a configured one, or any by its URL."""
 
+from dataclasses import dataclass
 from datetime import UTC, timedelta, tzinfo
 from typing import Annotated
 
 import typer
 
 from backup.repository import Repository
-from keepwatch.cli.options import PasswordOption, Setup
+from config.jobs import RepositorySettings
+from keepwatch.cli.options import PasswordOption, RepositoryOption, Setup, UrlOption
 from keepwatch.clock import now
 from keepwatch.repositories import open_repository
 
@@ -17,11 +19,30 @@ LOCK_WAIT = timedelta(minutes=1)
 """How long a command waits for somebody else's lock."""
 
 
-def open_chosen(setup: Setup, name: str | None, url: str | None, password_file: PasswordOption) -> Repository:
-    """Open the repository that the options mean."""
-    return open_repository(setup.repository(name, url, password_file), clock=now, zone=zone_of(setup, url))
+@dataclass(frozen=True)
+class ChosenRepository:
+    """The repository that the options mean."""
 
+    setup: Setup
+    repository: RepositoryOption = None
+    url: UrlOption = None
+    password_file: PasswordOption = None
 
-def zone_of(setup: Setup, url: str | None) -> tzinfo:
-    """Return the zone to show moments in; UTC for a repository that no configuration knows."""
-    return UTC if url else setup.settings.daemon.zone
+    @property
+    def name(self) -> str | None:
+        """Its name in the configuration; None for one by its URL. Raises UsageError."""
+        return None if self.url else self.setup.repository_name(self.repository)
+
+    @property
+    def settings(self) -> RepositorySettings:
+        """Where it is, and how to get in. Raises UsageError."""
+        return self.setup.repository(self.repository, self.url, self.password_file)
+
+    @property
+    def zone(self) -> tzinfo:
+        """The zone to show moments in; UTC for a repository that no configuration knows."""
+        return UTC if self.url else self.setup.settings.daemon.zone
+
+    def open(self) -> Repository:
+        """Open it. Raises UsageError, SecretError, BackupError."""
+        return open_repository(self.settings, clock=now, zone=self.zone)

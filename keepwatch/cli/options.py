@@ -41,8 +41,8 @@ SnapshotArgument = Annotated[str, typer.Argument(help="An id, a prefix of one, o
 class Setup:
     """What the command was told about where things are. Settings and state are looked at when first asked for."""
 
-    config: Path | None = None
-    state_dir: Path | None = None
+    config: ConfigOption = None
+    state_dir: StateOption = None
 
     @cached_property
     def path(self) -> Path | None:
@@ -120,9 +120,3 @@ def duration(text: str) -> timedelta:
         return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"'{text}' is {error}") from None
-
-
-def exit_status(example: str, codes: str = "0 done; 1 failed; 2 usage or configuration") -> str:
-    """Return what every ``--help`` ends with: an example and the exit codes."""
-    return f"Example: {example}\n\nEXIT STATUS: {codes}"
-

@@ -11,7 +11,8 @@ from backup.catalog import Catalog
 from backup.pauses import Pause, Pauses
 from keepwatch.cli.alerts import AuthorOption, CommentOption
 from keepwatch.cli.backups import JobsArgument
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup, duration
 from keepwatch.cli.output import moment, note, print_json
 from keepwatch.clock import now
 
@@ -22,23 +23,21 @@ def register(app: typer.Typer) -> None:
         (pause, "keepwatch pause documents --for 2h -c 'the line is needed'"),
         (resume, "keepwatch resume documents"),
     ):
-        app.command(command.__name__, epilog=exit_status(example))(command)
+        mount(app, command, example)
 
 
 def pause(
+    setup: Setup,
     author: AuthorOption,
     jobs: JobsArgument = None,
     lasting: Annotated[str | None, typer.Option("--for", help="For how long; until `resume` by default.")] = None,
     comment: CommentOption = "",
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Let jobs rest: none of their runs begins, and a run under way waits where it can, between two packs.
 
     What is overdue is told all the same, with the pause as its reason. Verify and prune are not a job's and go on.
     """
-    setup = Setup(config, state_dir)
     since = now()
     until = since + duration(lasting) if lasting else None
     made = [Pause(job, author, comment.strip(), since, until) for job in setup.jobs(jobs)]
@@ -53,14 +52,8 @@ def pause(
         print(f"{one.job}: {one}, {end}")
 
 
-def resume(
-    jobs: JobsArgument = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
+def resume(setup: Setup, jobs: JobsArgument = None, as_json: JsonOption = False) -> None:
     """Let paused jobs go on."""
-    setup = Setup(config, state_dir)
     with Catalog(setup.state.backup_db) as catalog:
         ended = Pauses(catalog).remove(setup.jobs(jobs), now())
     if as_json:

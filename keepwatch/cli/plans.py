@@ -17,7 +17,8 @@ from config.wording import counted
 from keepwatch.cli.alerts import AuthorOption
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.journals import HoldsOption, verify_journal
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import USUAL_CODES, exit_status, mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import ProgressPrinter, ago, complain, moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -44,24 +45,23 @@ plan_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for command, name, example, codes in (
-        (list_plans, "list", "keepwatch plan list", ""),
-        (show, "show", "keepwatch plan show fire", ""),
+        (list_plans, "list", "keepwatch plan list", USUAL_CODES),
+        (show, "show", "keepwatch plan show fire", USUAL_CODES),
         (check, "check", "keepwatch plan check", "0 in order; 1 something needs care; 2 usage, or a plan unreadable"),
         (exercise, "exercise", "keepwatch plan exercise fire", _EXERCISE_CODES),
-        (review, "review", "keepwatch plan review fire --next 2027-06-30; plan review --close 3 --note 'bought'", ""),
-        (start, "start", "keepwatch plan start fire --reason 'smoke in the server room'", ""),
-        (tick, "tick", "keepwatch plan tick fire 2 --author 'Li Wei'", ""),
-        (finish, "finish", "keepwatch plan finish fire", ""),
+        (review, "review", "keepwatch plan review fire --next 2027-06-30; plan review --close 3 --note 'bought'",
+         USUAL_CODES),
+        (start, "start", "keepwatch plan start fire --reason 'smoke in the server room'", USUAL_CODES),
+        (tick, "tick", "keepwatch plan tick fire 2 --author 'Li Wei'", USUAL_CODES),
+        (finish, "finish", "keepwatch plan finish fire", USUAL_CODES),
         (log, "log", "keepwatch plan log --verify", "0 done; 4 the log was tampered with"),
-    ):
-        epilog = exit_status(example, codes) if codes else exit_status(example)
-        plan_app.command(name, epilog=epilog)(command)
+    ):  # fmt: skip
+        mount(plan_app, command, example, codes, name=name)
     app.add_typer(plan_app, name="plan")
 
 
-def list_plans(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> None:
+def list_plans(setup: Setup, as_json: JsonOption = False) -> None:
     """List the plans: owner, promises, last exercise, when to review, and what is still to be improved."""
-    setup = Setup(config, state_dir)
     book, plan_log = _book(setup), PlanLog(setup.recorded.plan_log)
     if as_json:
         print_json([_row(plan, plan_log.of(plan.name)) for plan in book.plans])
@@ -88,10 +88,10 @@ def list_plans(as_json: JsonOption = False, config: ConfigOption = None, state_d
 
 
 def show(
-    plan: PlanArgument, as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None
+    setup: Setup,
+    plan: PlanArgument, as_json: JsonOption = False
 ) -> None:
     """Show one plan in full: whom to call, what to do step by step, and what became of it."""
-    setup = Setup(config, state_dir)
     found = _find(_book(setup), plan)
     record = PlanLog(setup.recorded.plan_log).of(plan)
     if as_json:
@@ -100,9 +100,8 @@ def show(
     _print_plan(found, record, setup)
 
 
-def check(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> int:
+def check(setup: Setup, as_json: JsonOption = False) -> int:
     """Find what needs care: reviews overdue, no owner, never exercised, names that lead nowhere, risks without plan."""
-    setup = Setup(config, state_dir)
     book = _book(setup)
     found = findings(book, setup.settings, PlanLog(setup.recorded.plan_log).records(), now())
     if as_json:
@@ -117,15 +116,13 @@ def check(as_json: JsonOption = False, config: ConfigOption = None, state_dir: S
 
 
 def exercise(
+    setup: Setup,
     plan: PlanArgument,
     author: AuthorOption,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Carry out the plan's scenario by restore drills, in the order of the jobs, and compare with its promises."""
-    setup = Setup(config, state_dir)
     found = _find(_book(setup), plan)
     with stop_on_signal() as stop:
         printer = ProgressPrinter(as_json=as_json, quiet=quiet)
@@ -154,6 +151,7 @@ def exercise(
 
 
 def review(
+    setup: Setup,
     author: AuthorOption,
     plan: Annotated[str | None, typer.Argument(metavar="[PLAN]", help="Which plan was read.")] = None,
     next_on: Annotated[
@@ -161,11 +159,8 @@ def review(
     ] = None,
     close: Annotated[int | None, typer.Option("--close", metavar="N", help="Close this improvement instead.")] = None,
     text: NoteOption = "",
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Record that you have read a plan and found it right; or, with --close, that an improvement was seen to."""
-    setup = Setup(config, state_dir)
     plan_log = PlanLog(setup.state.plan_log)
     if close is not None:
         if next_on is not None:
@@ -181,15 +176,13 @@ def review(
 
 
 def start(
+    setup: Setup,
     plan: PlanArgument,
     author: AuthorOption,
     reason: Annotated[str, typer.Option("--reason", help="What has happened.")] = "",
     rehearsal: Annotated[bool, typer.Option("--rehearsal", help="Nothing has happened; it is an exercise.")] = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Begin to carry the plan out: the clock runs, and the page shows its steps as a checklist."""
-    setup = Setup(config, state_dir)
     found = _find(_book(setup), plan)
     PlanLog(setup.state.plan_log).start(found, by=author, reason=reason, rehearsal=rehearsal, now=now())
     for step in found.steps:
@@ -198,15 +191,13 @@ def start(
 
 
 def tick(
+    setup: Setup,
     plan: PlanArgument,
     step: Annotated[int, typer.Argument(metavar="STEP", help="Number of the step.", show_default=False)],
     author: AuthorOption,
     text: NoteOption = "",
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Note that a step is done, by whom and when."""
-    setup = Setup(config, state_dir)
     found, plan_log = _find(_book(setup), plan), PlanLog(setup.state.plan_log)
     done = plan_log.tick(found, step, by=author, note=text, now=now())
     going_on = plan_log.of(plan).under_way
@@ -216,15 +207,8 @@ def tick(
     note(f"next: {ahead.number}. {ahead.title} ({ahead.person})" if ahead else f"then: keepwatch plan finish {plan}")
 
 
-def finish(
-    plan: PlanArgument,
-    author: AuthorOption,
-    text: NoteOption = "",
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
+def finish(setup: Setup, plan: PlanArgument, author: AuthorOption, text: NoteOption = "") -> None:
     """End the carrying out of a plan and say how long it took against its promise."""
-    setup = Setup(config, state_dir)
     found, at = _find(_book(setup), plan), now()
     ended = PlanLog(setup.state.plan_log).finish(found, by=author, note=text, now=at)
     took = format_duration(at - ended.started_at)
@@ -232,14 +216,13 @@ def finish(
 
 
 def log(
+    setup: Setup,
     verify: Annotated[bool, typer.Option("--verify", help="Check that nobody changed the log.")] = False,
     holds: HoldsOption = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Show the log of plans: reviews, exercises, closed improvements, steps, each with who and when."""
-    journal = PlanLog(Setup(config, state_dir).recorded.plan_log).journal
+    journal = PlanLog(setup.recorded.plan_log).journal
     if verify:
         return verify_journal(journal, holds or (), as_json=as_json)
     lines = list(journal.lines())

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import note, print_json
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -20,18 +21,16 @@ _CODES = "0 done; 1 failed; 2 usage or configuration; 4 the evidence is broken"
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("report", epilog=exit_status("keepwatch report --period month --output report.html", _CODES))(report)
+    mount(app, report, "keepwatch report --period month --output report.html", _CODES)
 
 
 def report(
+    setup: Setup,
     period: Annotated[Literal["day", "week", "month"], typer.Option(help="How far back.")] = "week",
     output: Annotated[Path | None, typer.Option(help="Write one self-contained HTML file.", show_default=False)] = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Tell what was promised and what came of it: jobs, drills, alerts, plans, repositories, and the evidence."""
-    setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
     made = gather(setup.settings, setup.recorded, period, now())
     say = language(setup.settings.daemon.language)

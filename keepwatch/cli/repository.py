@@ -17,19 +17,9 @@ from backup.verify import Finding
 from backup.verify import verify as verify_repository
 from config.units import format_size
 from config.wording import counted
-from keepwatch.cli.opening import LOCK_WAIT, NoLockOption, open_chosen, zone_of
-from keepwatch.cli.options import (
-    ConfigOption,
-    DryRunOption,
-    JobOption,
-    JsonOption,
-    PasswordOption,
-    RepositoryOption,
-    Setup,
-    StateOption,
-    UrlOption,
-    exit_status,
-)
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.opening import LOCK_WAIT, ChosenRepository, NoLockOption
+from keepwatch.cli.options import DryRunOption, JobOption, JsonOption, RepositoryOption, Setup
 from keepwatch.cli.output import ProgressPrinter, moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -54,26 +44,17 @@ def register(app: typer.Typer) -> None:
         (unlock, "keepwatch unlock"),
     ):
         codes = _REPOSITORY_CODES.replace("; 10", "; 4 damaged; 10") if command is verify else _REPOSITORY_CODES
-        app.command(command.__name__, epilog=exit_status(example, codes))(command)
+        mount(app, command, example, codes)
 
 
-def snapshots(
-    repository: RepositoryOption = None,
-    job: JobOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> None:
+def snapshots(repository: ChosenRepository, job: JobOption = None, as_json: JsonOption = False) -> None:
     """List the snapshots of a repository, newest last."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     found = [s for s in opened.snapshots() if not s.is_log and (job is None or f"job:{job}" in s.tags)]
     if as_json:
         print_json(found)
         return
-    zone = zone_of(setup, repository_url)
+    zone = repository.zone
     rows = [
         (
             s.id[:8],
@@ -90,32 +71,27 @@ def snapshots(
 
 
 def verify(
+    repository: ChosenRepository,
     read_data: Annotated[bool, typer.Option("--read-data", help="Read and check every byte of every pack.")] = False,
     read_some: Annotated[
         bool, typer.Option("--read-some", help="Read the packs that were not verified for longest.")
     ] = False,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     no_lock: NoLockOption = False,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Check a repository's consistency: a superset of `restic check`. Exit 4 when something is damaged.
 
     What is read of a configured repository is remembered, and shown on the page.
     """
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     with nullcontext() if no_lock else opened.lock(exclusive=True, retry_for=LOCK_WAIT):
-        if repository_url:
+        if repository.url:
             if read_some:
                 raise UsageError("--read-some needs to remember what was read", hint="use --read-data with a URL")
             findings = tuple(verify_repository(opened, read_data=read_data))
         else:
             some = Portion.SOME if read_some else Portion.DAMAGED
-            findings = _verify_known(setup, opened, repository, Portion.ALL if read_data else some, as_json=as_json)
+            findings = _verify_known(repository, opened, Portion.ALL if read_data else some, as_json=as_json)
     if as_json:
         print_json(findings)
     else:
@@ -125,10 +101,10 @@ def verify(
 
 
 def _verify_known(
-    setup: Setup, opened: Repository, repository: str | None, portion: Portion, *, as_json: bool
+    repository: ChosenRepository, opened: Repository, portion: Portion, *, as_json: bool
 ) -> tuple[Finding, ...]:
     """Verify a configured repository and remember it as a scheduled run does."""
-    name = setup.repository_name(repository)
+    setup, name = repository.setup, repository.setup.repository_name(repository.repository)
     printer = ProgressPrinter(as_json=as_json)
     try:
         with Catalog(setup.state.backup_db) as catalog:
@@ -144,19 +120,17 @@ def _verify_known(
 
 
 def forget(
+    setup: Setup,
     job: Annotated[str | None, typer.Option(help="Which job's policy to apply; all with one by default.")] = None,
     repository: RepositoryOption = None,
     dry_run: DryRunOption = False,
     in_spite_of_guard: InSpiteOption = False,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Drop the snapshots that no keep rule wants. The space comes back with `keepwatch prune`.
 
     Refuses while a suspicious snapshot of the job waits for `keepwatch agree`.
     """
-    setup = Setup(config, state_dir)
     name = setup.repository_name(repository)
     opened = open_repository(setup.settings.repositories[name], clock=now, zone=setup.settings.daemon.zone)
     for job_name in setup.jobs([job] if job else None):
@@ -196,24 +170,19 @@ def _forget_job(
 
 
 def prune(
-    repository: RepositoryOption = None,
+    repository: ChosenRepository,
     dry_run: DryRunOption = False,
     in_spite_of_guard: InSpiteOption = False,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Give back the space of data that no snapshot needs any more.
 
     Refuses while a suspicious snapshot in the repository waits for `keepwatch agree`.
     """
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     with opened.lock(exclusive=True, retry_for=LOCK_WAIT, load_index=True):
         if not (dry_run or in_spite_of_guard):
-            _require_agreement(setup, opened, None if repository_url else setup.repository_name(repository))
+            _require_agreement(repository.setup, opened, repository.name)
         plan = plan_prune(opened)
         if not dry_run:
             report = execute_prune(opened, plan)
@@ -240,17 +209,12 @@ def _require_agreement(setup: Setup, opened: Repository, name: str | None) -> No
 
 
 def unlock(
+    repository: ChosenRepository,
     remove_all: Annotated[bool, typer.Option("--remove-all", help="Also locks that are in use. Be sure.")] = False,
-    repository: RepositoryOption = None,
     dry_run: DryRunOption = False,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Remove locks that crashed programs left behind."""
-    setup = Setup(config, state_dir)
-    opened = open_chosen(setup, repository, repository_url, password_file)
+    opened = repository.open()
     table = opened.lock_table()
     plan = plan_unlock(table, everything=remove_all)
     for lock, reason in plan.removed:

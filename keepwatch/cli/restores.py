@@ -19,19 +19,9 @@ from config.wording import counted
 from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.contents import reading
 from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
-from keepwatch.cli.opening import NoLockOption, open_chosen, zone_of
-from keepwatch.cli.options import (
-    ConfigOption,
-    DryRunOption,
-    JsonOption,
-    PasswordOption,
-    RepositoryOption,
-    Setup,
-    SnapshotArgument,
-    StateOption,
-    UrlOption,
-    exit_status,
-)
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.opening import ChosenRepository, NoLockOption
+from keepwatch.cli.options import DryRunOption, JsonOption, SnapshotArgument
 from keepwatch.cli.output import ProgressPrinter, complain, print_json
 from keepwatch.errors import UsageError
 from keepwatch.orders import Progress
@@ -45,10 +35,11 @@ _CODES = (
 def register(app: typer.Typer) -> None:
     """Add the command."""
     example = "keepwatch restore latest --target /tmp/back --include /etc/ssh"
-    app.command("restore", epilog=exit_status(example, _CODES))(restore)
+    mount(app, restore, example, _CODES)
 
 
 def restore(
+    repository: ChosenRepository,
     snapshot: SnapshotArgument,
     target: Annotated[
         Path | None, typer.Option("--target", help="Where to; created when missing.", show_default=False)
@@ -78,13 +69,8 @@ def restore(
     dry_run: DryRunOption = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="With --dry-run: list each path.")] = False,
     quiet: QuietOption = False,
-    repository: RepositoryOption = None,
-    repository_url: UrlOption = None,
-    password_file: PasswordOption = None,
     as_json: JsonOption = False,
     no_lock: NoLockOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Bring files back from SNAPSHOT, or SNAPSHOT:SUBFOLDER, byte for byte, below a target folder.
 
@@ -94,13 +80,11 @@ def restore(
     A base backup of PostgreSQL is made ready to start, with the archived WAL up to its end or to the moment that is
     asked for; dumps are loaded into a new server by --into.
     """
-    setup = Setup(config, state_dir)
-    limit = target_of(until, until_name, until_position, zone_of(setup, repository_url))
+    limit = target_of(until, until_name, until_position, repository.zone)
     if target is None and into is None:
         raise UsageError("say where to", hint="--target FOLDER, or --into DSN for dumps of a database")
     with ExitStack() as held:
-        chosen_repository = open_chosen(setup, repository, repository_url, password_file)
-        opened = held.enter_context(reading(chosen_repository, no_lock=no_lock))
+        opened = held.enter_context(reading(repository.open(), no_lock=no_lock))
         chosen, subfolder = choose_to_reach(opened, snapshot, job, limit)
         place = target or Path(held.enter_context(tempfile.TemporaryDirectory(prefix="keepwatch-", dir="/var/tmp")))
         plan = plan_restore(

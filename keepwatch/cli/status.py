@@ -4,7 +4,8 @@ import typer
 
 from backup.catalog import Catalog
 from config.units import format_duration
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup
 from keepwatch.cli.output import ago, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.duties import duties_of
@@ -16,13 +17,11 @@ from monitor.store import MonitorStore
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    epilog = exit_status("keepwatch status --json", "0 all is well; 1 something is not; 2 usage")
-    app.command("status", epilog=epilog)(status)
+    mount(app, status, "keepwatch status --json", "0 all is well; 1 something is not; 2 usage")
 
 
-def status(as_json: JsonOption = False, config: ConfigOption = None, state_dir: StateOption = None) -> int:
+def status(setup: Setup, as_json: JsonOption = False) -> int:
     """Show checks, alerts and jobs against their RPO and RTO, as last recorded."""
-    setup = Setup(config, state_dir)
     view = recorded_view(setup)
     since = setup.recorded.locked_since("daemon")
     if as_json:

@@ -11,7 +11,8 @@ import typer
 from backup.catalog import Catalog
 from config.settings import Settings
 from config.wording import counted
-from keepwatch.cli.options import ConfigOption, JsonOption, Setup, StateOption, duration, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.options import JsonOption, Setup, duration
 from keepwatch.cli.output import moment, note, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -34,18 +35,16 @@ _LINES = 20
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command("why", epilog=exit_status("keepwatch why 'root disk'"))(why)
-    app.command("replay", epilog=exit_status("keepwatch replay 'root disk' --since 7d"))(replay_)
+    mount(app, why, "keepwatch why 'root disk'")
+    mount(app, replay_, "keepwatch replay 'root disk' --since 7d", name="replay")
 
 
 def why(
+    setup: Setup,
     alert: Annotated[str, typer.Argument(help="Its id or the beginning of it, or its name.", show_default=False)],
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Print the whole trace of decisions about an alert: from the reading to each channel."""
-    setup = Setup(config, state_dir)
     store = MonitorStore(setup.recorded.monitor_db, to_read=True)
     catalog = Catalog(setup.recorded.backup_db, to_read=True)
     try:
@@ -91,14 +90,12 @@ def explain(
 
 
 def replay_(
+    setup: Setup,
     checks: Annotated[list[str] | None, typer.Argument(help="Which; all by default.", show_default=False)] = None,
     since: Annotated[str, typer.Option("--since", help="How far back.")] = "24h",
     as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> None:
     """Play recorded readings again by today's rules, and show what would have fired beside what did."""
-    setup = Setup(config, state_dir)
     zone = setup.settings.daemon.zone
     rules = rules_of(setup.settings, checks)
     until = now()

@@ -11,8 +11,9 @@ from backup.wal.keeping import runs
 from backup.wal.names import Segment
 from backup.wal.reading import Log
 from config.postgres import PostgresSource
-from keepwatch.cli.opening import open_chosen
-from keepwatch.cli.options import ConfigOption, JsonOption, RepositoryOption, Setup, StateOption, exit_status
+from keepwatch.cli.mounting import mount
+from keepwatch.cli.opening import ChosenRepository
+from keepwatch.cli.options import JsonOption, RepositoryOption, Setup
 from keepwatch.cli.output import complain, moment, print_json, print_table
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
@@ -26,9 +27,9 @@ JobOption = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     wal = typer.Typer(help="Archive PostgreSQL's write-ahead log, and see what is there.", no_args_is_help=True)
-    wal.command("push", epilog=exit_status("archive_command = 'keepwatch wal push %p'"))(push)
-    wal.command("receive", epilog=exit_status("keepwatch wal receive --job ledger"))(receive)
-    wal.command("list", epilog=exit_status("keepwatch wal list --json"))(list_)
+    mount(wal, push, "archive_command = 'keepwatch wal push %p'")
+    mount(wal, receive, "keepwatch wal receive --job ledger")
+    mount(wal, list_, "keepwatch wal list --json", name="list")
     app.add_typer(wal, name="wal")
 
 
@@ -43,11 +44,10 @@ def _job(setup: Setup, name: str | None) -> str:
 
 
 def push(
+    setup: Setup,
     path: Annotated[Path, typer.Argument(help="The file, as %p has it.", show_default=False)],
     job: JobOption = None,
     socket: Annotated[Path | None, typer.Option("--socket", help="Where the receiver listens.")] = None,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
 ) -> int:
     """Store one file of the log, durable when this returns: through the receiver, or directly when there is none.
 
@@ -57,7 +57,6 @@ def push(
     from keepwatch.wal import push as client
     from keepwatch.wal.receiver import Receiver, socket_path
 
-    setup = Setup(config, state_dir)
     name = _job(setup, job)
     source = kept_logs(setup.settings)[name].source
     assert isinstance(source, PostgresSource)
@@ -78,29 +77,21 @@ def push(
     return 0
 
 
-def receive(job: JobOption = None, config: ConfigOption = None, state_dir: StateOption = None) -> int:
+def receive(setup: Setup, job: JobOption = None) -> int:
     """Take in a job's log in the foreground, as the daemon does for each job that has `wal`, until interrupted."""
     from keepwatch.wal.receiver import run
 
-    setup = Setup(config, state_dir)
     name = _job(setup, job)
     with setup.state.lock(f"wal-{name}", what=f"the receiver of job {name}'s log"):
         run(setup.settings, setup.state.path, name, now, lambda: False)
     return 0
 
 
-def list_(
-    job: JobOption = None,
-    repository: RepositoryOption = None,
-    as_json: JsonOption = False,
-    config: ConfigOption = None,
-    state_dir: StateOption = None,
-) -> int:
+def list_(setup: Setup, job: JobOption = None, repository: RepositoryOption = None, as_json: JsonOption = False) -> int:
     """List what a repository holds of a job's log: runs of segments without a gap."""
-    setup = Setup(config, state_dir)
     name = _job(setup, job)
     repository = repository or kept_logs(setup.settings)[name].repositories[0]
-    log = Log.of(open_chosen(setup, repository, None, None).snapshots(), name)
+    log = Log.of(ChosenRepository(setup, repository).open().snapshots(), name)
     found = [
         _Run(run[0].timeline, log.name(run[0]), log.name(run[-1]), len(run), _until(log, run))
         for run in runs(log.segments)

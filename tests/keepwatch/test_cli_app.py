@@ -1,13 +1,16 @@
 import subprocess
 import sys
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 import typer
 import typer.main
 
 from keepwatch.cli.app import COMMANDS, run
+from keepwatch.cli.mounting import mount
 from keepwatch.cli.output import print_table
 
 
@@ -49,6 +52,31 @@ def test_a_command_does_not_pay_for_the_others() -> None:
     loaded = loaded_by("silence", "--help")
     assert "keepwatch.cli.alerts" in loaded
     assert not {"keepwatch.cli.backups", "backup.archiver", "monitor.build"} & loaded
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: Annotated[int, typer.Option("--depth")] = 1
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: Inner
+    colour: Annotated[str, typer.Option("--colour")] = "red"
+
+
+def test_a_parameter_that_is_a_dataclass_is_made_of_the_options_of_its_fields() -> None:
+    app = typer.Typer()
+    called: list[tuple[str, Outer, bool]] = []
+
+    def paint(outer: Outer, what: str, twice: Annotated[bool, typer.Option("--twice")] = False) -> int:
+        called.append((what, outer, twice))
+        return 3
+
+    mount(app, paint, "paint it")
+    assert app(["wall", "--depth", "7", "--twice"], standalone_mode=False) == 3
+    assert app(["door", "--colour", "blue"], standalone_mode=False) == 3
+    assert called == [("wall", Outer(Inner(7)), True), ("door", Outer(Inner(), "blue"), False)]
 
 
 def test_a_row_of_a_table_in_a_pipe_is_one_line_however_much_it_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -148,7 +148,7 @@ def test_a_dry_run_lists_removals_and_with_verbose_each_path(
     arguments = ["restore", "latest:etc", "--target", str(target / "etc"), "--delete", "--dry-run", *where]
     short = said(capsys, arguments).splitlines()
     assert short[0] == "remove    extra"
-    assert "2 files, 1 of them there already (always), 10 bytes; 1 to be removed" in short[1]
+    assert "2 files, 1 of them there already (always), 10 B; 1 to be removed" in short[1]
     assert said(capsys, [*arguments, "--verbose"]).splitlines()[:3] == [
         "remove    extra", "compare   a.conf", "create    new.conf",
     ]  # fmt: skip
