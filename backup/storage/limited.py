@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _PORTION_SECONDS: Final = 0.05
 """As much as the rate gives in this time is let through at once; waits shorter than this are not worth a call."""
 _SMALLEST_PORTION: Final = 1024
-_READ_BYTES: Final = 1 << 20
+_READ_BYTES: Final = 256 << 10
 """Read at once where there is no limit: what came before an answer broke off is kept in parts of this size."""
 _BURST_SECONDS: Final = 0.25
 """What a line that was idle may catch up."""

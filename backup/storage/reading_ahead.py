@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 AHEAD: Final = 4
 """Reads on their way at once in a process, besides the one that is waited for."""
-_MOST_BYTES: Final = 32 << 20
+_MOST_BYTES: Final = 16 << 20
 """Announced and not asked for yet, in one process."""
 _EXPECTED_BYTES: Final = {FileKind.DATA: 16 << 20, FileKind.INDEX: 4 << 20}
 """What a whole file of a kind is taken for; others are small."""

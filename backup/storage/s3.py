@@ -48,6 +48,8 @@ MULTIPART_ABOVE: Final = 200 << 20
 """Bytes; below this a file is one request, as with restic."""
 PART_BYTES: Final = 64 << 20
 _SMALL_BYTES: Final = 256 << 10
+_MOST_EXPECTED_BYTES: Final = 64 << 20
+"""No server makes us take more memory than this before it has sent anything."""
 _DELETED_AT_ONCE: Final = 1000
 """The most that the S3 API knows."""
 _REQUESTS_AT_ONCE: Final = 8
@@ -226,7 +228,7 @@ class S3Storage:
         ranged = offset > 0 or length is not None
         if ranged:
             arguments["Range"] = f"bytes={offset}-{'' if length is None else offset + length - 1}"
-        came = BytesIO()  # which gives what it holds without a copy
+        came = BytesIO()
         began = not ranged
         try:
             answer = self._client.get_object(**arguments)
@@ -234,6 +236,8 @@ class S3Storage:
             told_range: str | None = answer.get("ContentRange")
             began = began or (told_range or "").startswith(f"bytes {offset}-")
             body: Any = answer["Body"]
+            # of the very size, it never moves while it is filled, and gives what it holds without a copy
+            came = BytesIO(bytes(min(expected, _MOST_EXPECTED_BYTES)))
             for part in read_paced(body, expected, self._pace or AT_ONCE):
                 came.write(part)
         except Exception as error:
@@ -241,9 +245,9 @@ class S3Storage:
                 return b""
             broken = failure("read", self._shown(key), error)
             if came.tell() and began and not broken.permanent:
-                raise CutOff(str(broken), came.getvalue(), hint=broken.hint or "") from error
+                raise CutOff(str(broken), _taken(came), hint=broken.hint or "") from error
             raise broken from error
-        content = came.getvalue()
+        content = _taken(came)
         if len(content) != expected:
             message = f"could not read {self._shown(key)}: {len(content)} of {expected} bytes came"
             raise CutOff(message, content) if began else StorageError(message)
@@ -364,6 +368,11 @@ class S3Storage:
 
         with told("open", str(self._place)):
             return client_of(os.getpid(), self._place.endpoint, self._options)
+
+
+def _taken(came: BytesIO) -> bytes:
+    came.truncate()
+    return came.getvalue()
 
 
 def _is_behind_the_end(error: Exception) -> bool:
