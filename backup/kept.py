@@ -22,6 +22,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from backup.sources.files import CACHE_SIGNATURE, CACHE_TAG
+
 log = logging.getLogger(__name__)
 
 _HASH_BYTES: Final = 32
@@ -42,6 +44,9 @@ def keep(path: Path, magic: bytes, index_files: Collection[str], parts: Sequence
     temporary = path.with_name(f"{path.name}-tmp-{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tag = path.parent / CACHE_TAG
+        if not tag.exists():
+            tag.write_bytes(CACHE_SIGNATURE + b"\n")  # no backup, of ours or of others, needs what lies here
         try:
             _write(temporary, magic, index_files, parts)
             os.replace(temporary, path)

@@ -17,7 +17,7 @@ from backup.sources.base import Enter, Files, Leaf, Leave, Problem, Step, Xattrs
 from config.sources import FilesSource as FilesSettings
 
 CACHE_TAG = "CACHEDIR.TAG"
-_CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
+CACHE_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"
 """From https://bford.info/cachedir/."""
 _NO_XATTRS = {errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODATA, errno.ENOENT, errno.EPERM, errno.EACCES, errno.EINVAL}
 _NONE: Xattrs = ()
@@ -336,7 +336,7 @@ def _is_cache(folder: int) -> bool:
     except OSError:
         return False
     with open(descriptor, "rb") as file:
-        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(_CACHE_SIGNATURE)) == _CACHE_SIGNATURE
+        return stat.S_ISREG(os.fstat(descriptor).st_mode) and file.read(len(CACHE_SIGNATURE)) == CACHE_SIGNATURE
 
 
 class _Branch(dict[str, "_Branch"]):

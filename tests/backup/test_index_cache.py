@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from backup import index_cache
 from backup.archiver import backup
 from backup.index_cache import IndexCache
+from backup.kept import recall
 from backup.pack import BlobKind
 from backup.prune import execute_prune, plan_prune
 from backup.repository import Repository
+from backup.sources.base import Files
 from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 from tests.backup.repositories import FakeClock, reopen
-from tests.backup.storages import MemoryStorage
+from tests.backup.storages import MemoryStorage, names
 
 
 def reading(memory: MemoryStorage) -> list[str]:
@@ -49,6 +52,14 @@ def run(repository: Repository, scene: Path, cache: Path, *, full: bool = False)
     repository.keep_index()
 
 
+def held_in(cache: Path) -> frozenset[str]:
+    """The index files that the kept index is made of."""
+    (path,) = cache.glob("index-*")
+    kept = recall(path, index_cache._MAGIC)
+    assert kept is not None
+    return kept.index_files
+
+
 def known(repository: Repository) -> set[tuple[BlobKind, bytes, str, int]]:
     index = repository.index
     entries = map(index.entry, range(len(index)))
@@ -80,22 +91,25 @@ def test_files_that_came_later_are_read_and_kept_once_they_are_many(
     (others / "few").write_bytes(b"few")
     run(reopen(memory, clock), others, tmp_path / "elsewhere")  # as another machine does
     read = reading(memory)
-    first = reopen(memory, clock)
-    run(first, scene, tmp_path / "cache")
-    assert len(read) == 1
+
+    def run_and_see() -> tuple[Repository, bool]:
+        """Make a run, see that it reads what is not kept, and tell whether all that was there is kept afterwards."""
+        there, held = set(names(memory, FileKind.INDEX)), held_in(tmp_path / "cache")
+        read.clear()
+        done = reopen(memory, clock)
+        run(done, scene, tmp_path / "cache")
+        assert sorted(read) == sorted(there - held)
+        return done, there <= held_in(tmp_path / "cache")
+
+    assert not run_and_see()[1], "the small one was not worth a new file"
     for number in range(100):
         (others / str(number)).write_bytes(b"other %d" % number)
     run(reopen(memory, clock), others, tmp_path / "elsewhere")
-    read.clear()
-    second = reopen(memory, clock)
-    run(second, scene, tmp_path / "cache")
-    assert len(read) == 2, "the small one was not worth a new file, so it is read again"
-    read.clear()
-    run(reopen(memory, clock), scene, tmp_path / "cache")
-    assert read == []
+    last, all_kept = run_and_see()
+    assert all_kept
     fresh = reopen(memory, clock)
     fresh.load_index()
-    assert known(second) == known(fresh)
+    assert known(last) == known(fresh)
 
 
 def test_after_a_prune_what_was_kept_is_not_used(
@@ -122,16 +136,17 @@ def test_a_flipped_bit_or_a_torn_end_is_noticed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
     run(repository, scene, tmp_path / "cache")
-    (kept,) = (tmp_path / "cache").iterdir()
+    (kept,) = (tmp_path / "cache").glob("index-*")
     content = bytearray(kept.read_bytes())
     content[at] ^= 4
     for damaged in (bytes(content), bytes(content[: len(content) // 2]), b""):
         kept.write_bytes(damaged)
         caplog.clear()
+        there = names(memory, FileKind.INDEX)
         read = reading(memory)
         with caplog.at_level(logging.WARNING):
             run(reopen(memory, clock), scene, tmp_path / "cache")
-        assert len(read) == 1
+        assert sorted(read) == sorted(there)
         assert "kept file left aside" in caplog.messages
         assert kept.read_bytes() != damaged, "it is written anew"
 
@@ -142,9 +157,11 @@ def test_only_the_owner_may_read_it_and_a_full_disk_stops_nobody(
 ) -> None:  # fmt: skip
     cache = tmp_path / "elsewhere" / "cache"
     run(repository, scene, cache)
-    (kept,) = cache.iterdir()
+    (kept,) = cache.glob("index-*")
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    with FilesSource((str(cache.parent),)).capture() as capture:
+        assert not [step for step in capture.walk() if isinstance(step, Files) and kept.name in step.names]
     (tmp_path / "file").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
         run(reopen(memory, clock), scene, tmp_path / "file" / "cache")
