@@ -6,6 +6,7 @@ whenever it is stopped, what is stored helps the next run and harms nobody.
 """
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,15 +18,18 @@ from backup.assembly import Assembly, Progress
 from backup.claims import Claims
 from backup.crew import Crew
 from backup.earlier import EarlierSnapshot
-from backup.errors import Interrupted, SourceError, StorageError
+from backup.errors import BackupError, Interrupted, RepositoryLocked, SourceError, StorageError
 from backup.fingerprints import Fingerprints
+from backup.gate import Gated
 from backup.index import Index
+from backup.lock import Lock
 from backup.pack import BlobKind
 from backup.portions import IsKnown, Surroundings
-from backup.repository import Repository, matches
+from backup.repository import Repository
 from backup.sealing import Job, Saved, SealingBench, Tally
-from backup.snapshot import Snapshot
+from backup.snapshot import Snapshot, matches
 from backup.sources.base import Capture, Following, Problem, Source
+from backup.sources.files import FilesSource
 from backup.storage.base import FileKind
 
 log = logging.getLogger(__name__)
@@ -100,13 +104,47 @@ def backup(
     before save an incremental one most of its work, and are those of this run afterwards. Also raises
     SourceError when nothing at all could be read, RepositoryLocked, StorageError.
     """
+    give_up_at = time.monotonic() + lock_wait.total_seconds()
+    while True:
+        left = max(0.0, give_up_at - time.monotonic())
+        lock = repository.lock(
+            retry_for=timedelta(seconds=left), load_index=True, prove=not isinstance(source, FilesSource)
+        )  # a dump is begun once, under a lock that holds; files are looked at in the pause before that is known
+        try:
+            with lock:
+                return _back_up(
+                    lock, repository, source, job=job, host=host, clock=clock, full=full, parent=parent, tags=tags,
+                    progress=progress, workers=workers, stop=_asks(stop), inspect=inspect,
+                    fingerprints=fingerprints or Fingerprints(),
+                )  # fmt: skip
+        except RepositoryLocked as error:
+            if error is not lock.refusal or not left:
+                raise
+
+
+def _back_up(
+    lock: Lock,
+    repository: Repository,
+    source: Source,
+    *,
+    job: str,
+    host: str,
+    clock: Callable[[], datetime],
+    full: bool,
+    parent: Snapshot | None,
+    tags: Iterable[str],
+    progress: Callable[[Progress], None] | None,
+    workers: int | None,
+    stop: Callable[[], bool],
+    inspect: Inspect | None,
+    fingerprints: Fingerprints,
+) -> BackupReport:
+    """Do it under a lock that may not be proven yet; nothing is written before it is."""
     started_at = clock()
-    lock = repository.lock(retry_for=lock_wait, load_index=True)
     capturing = _capturing(repository, source, host, parent, full=full)
-    with lock, capturing as (capture, parent), closing(Claims()) as claims:
+    with _proven_first(lock), capturing as (capture, parent), closing(Claims()) as claims:
         index = repository.index
         missing = _missing_packs(repository) if full else frozenset[int]()
-        fingerprints = fingerprints or Fingerprints()
         if not full:
             fingerprints.recall(repository.index_files)
         is_known = _known(index, missing)
@@ -121,7 +159,7 @@ def backup(
         )
 
         def make_bench() -> SealingBench:
-            return SealingBench(repository.key, repository.storage, claims, surroundings)
+            return SealingBench(repository.key, Gated(repository.storage, lock.gate), claims, surroundings)
 
         def on_report(report: object) -> None:
             if isinstance(report, Saved):
@@ -129,8 +167,8 @@ def backup(
                 repository.add_packs(report.packs)
 
         tally = Tally()
-        crew = Crew[Job](make_bench, workers, on_report, _asks(stop))
-        run = Assembly(repository, capture, crew, parent, _asks(stop), progress, is_known)
+        crew = Crew[Job](make_bench, workers, on_report, stop)
+        run = Assembly(repository, capture, crew, parent, stop, progress, is_known)
         with closing(crew):
             try:
                 tree = run.make_trees()
@@ -183,6 +221,16 @@ def backup(
         manifest=capture.manifest,
         packs_missing=len(missing),
     )
+
+
+@contextmanager
+def _proven_first(lock: Lock) -> Iterator[None]:
+    """Let nobody be told of what was found, or missed, while another had the repository."""
+    try:
+        yield
+    except BackupError:
+        lock.prove()
+        raise
 
 
 @contextmanager

@@ -54,10 +54,10 @@ class Fingerprints:
 
     def recall(self, index_files: Collection[str]) -> None:
         """Take what was kept, if it is good for a repository with these index files. Do it before a fork."""
+        self._records = memoryview(b"")
         kept = recall(self._path, _MAGIC) if self._path else None
-        if kept is None or not kept.index_files <= set(index_files):
-            return
-        (self._records,) = kept.parts
+        if kept is not None and kept.index_files <= set(index_files):
+            (self._records,) = kept.parts
 
     def of(self, tree: bytes) -> bytes | None:
         """Give the fingerprint of the folder that a tree was made of, when it is known."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
 from backup.errors import BackupError
-from backup.repository import Repository, matches
+from backup.repository import Repository
 from backup.retention import Decision, decide
-from backup.snapshot import Snapshot
+from backup.snapshot import Snapshot, matches
 from backup.storage.base import FileKind
 from config.jobs import KeepSettings
 

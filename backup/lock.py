@@ -2,8 +2,9 @@
 
 The protocol is restic's (internal/repository/lock.go), so both programs can share a repository: any number of shared
 locks, or one exclusive one; a lock file is written, and after 200 ms all locks are looked at again, so that of two who
-came at once at least one gives way. A lock is renewed every five minutes by a thread; one that could not be renewed for
-22.5 minutes stops all writing, since after 30 minutes anyone may call it stale.
+came at once at least one gives way. Whoever only reads at first may begin before that second look, which is then taken
+by the lock's own thread, and before which nothing is written. A lock is renewed every five minutes by the same thread;
+one that could not be renewed for 22.5 minutes stops all writing, since after 30 minutes anyone may call it stale.
 
 It refuses to break a lock that might be alive. Provably stale is a lock of this host whose process is gone, or one that
 its owner has not renewed for 30 minutes; taking a lock clears such ones, each with a log line.
@@ -27,6 +28,7 @@ from typing import Self
 import orjson
 
 from backup.errors import BackupError, CorruptData, FileMissing, RepositoryLocked, StorageError
+from backup.gate import Gate
 from backup.owner import Owner, process_is_alive
 from backup.rfc3339 import format_time, parse_time
 from backup.storage.base import FileKind, Storage
@@ -169,14 +171,27 @@ class LockTable:
 
 
 class Lock:
-    """A held lock. Use it as a context manager: it is renewed by a thread until it is released."""
+    """A held lock. Use it as a context manager: it is renewed by a thread until it is released.
 
-    def __init__(self, table: LockTable, held: LockFile) -> None:
+    ``settled_at`` (monotonic) is when to look at the others again, and ``recheck`` what else is looked at then; it
+    raises RepositoryLocked for what speaks against the lock.
+    """
+
+    def __init__(self, table: LockTable, held: LockFile, settled_at: float, recheck: Callable[[], object]) -> None:
+        self.gate = Gate()
+        """Opens for processes that are forked meanwhile when the lock is proven."""
+        self.refusal: BaseException | None = None
+        """Why the second look refused the lock."""
         self._table = table
         self._held = held
+        self._settled_at = settled_at
+        self._recheck = recheck
+        self._proven = threading.Event()
         self._released = threading.Event()
         self._lost = ""
         self._guard = threading.Lock()
+        if not table.timing.settle:  # nothing is to be waited for
+            self._look_again()
         self._thread = threading.Thread(target=self._keep, name="lock-refresh", daemon=True)
         self._thread.start()
 
@@ -190,13 +205,22 @@ class Lock:
         """Whether it has not been released."""
         return not self._released.is_set()
 
+    def prove(self) -> None:
+        """Wait until the pause is over and the others were looked at again. Raises RepositoryLocked, StorageError."""
+        self._proven.wait()
+        if self.refusal is not None:
+            raise self.refusal
+
     def check(self) -> None:
         """Raise RepositoryLocked when this lock may not protect us any more; called before each write.
 
-        The wall clock decides, not a monotonic one, since the machine may have been suspended.
+        The wall clock decides, not a monotonic one, since the machine may have been suspended. Raises as `prove` does,
+        too.
         """
         if not self.held:
             raise RepositoryLocked("could not go on: the lock was released already")
+        if self.refusal is not None or not self._proven.is_set():
+            self.prove()
         if self._table.clock() - self._held.created_at > self._table.timing.stop_writing_after:
             self.refresh()
         if self._lost:
@@ -239,12 +263,26 @@ class Lock:
             return
         self._released.set()
         self._thread.join()
+        self.gate.close()
         try:
             self._table.remove(self._held.name)
         except StorageError as error:
             log.warning("lock not released", extra={"lock": self._held.name[:8], "reason": str(error)})
 
+    def _look_again(self) -> None:
+        try:
+            self._table.refuse_conflicts(exclusive=self.exclusive, mine=self._held.name)
+            self._recheck()
+        except BaseException as error:  # noqa: BLE001 - raised again in whoever asks whether the lock holds
+            self.refusal = error
+        self.gate.decide(may_write=self.refusal is None)
+        self._proven.set()
+
     def _keep(self) -> None:
+        if not self._proven.is_set():
+            if self._released.wait(max(0.0, self._settled_at - time.monotonic())):
+                return
+            self._look_again()
         while not self._released.wait(self._table.timing.refresh_every.total_seconds()):
             self.refresh()
 
@@ -264,17 +302,25 @@ def acquire(
     exclusive: bool,
     retry_for: timedelta = timedelta(0),
     meanwhile: Callable[[], object] = lambda: None,
+    recheck: Callable[[], object] = lambda: None,
+    prove: bool = True,
 ) -> Lock:
     """Take a lock, asking again for ``retry_for`` while somebody else's is in the way. Raises RepositoryLocked.
 
     ``meanwhile`` is called when the lock's file is stored and others are being waited for: by then nobody new can begin
     what the lock excludes, and whoever began before is seen afterwards, when the lock is given up and this raises.
+    Without ``prove`` the lock is given while it still waits: what is read then is worth something once `Lock.prove` has
+    returned, and `Lock.check` and `Lock.gate` let nobody write before. ``recheck`` is called after the second look, in
+    another thread, and may raise RepositoryLocked as well.
     """
     _survive_hangup()
     give_up_at = time.monotonic() + retry_for.total_seconds()
     while True:
         try:
-            return _acquire_once(table, owner, meanwhile, exclusive=exclusive)
+            lock = _begin(table, owner, meanwhile, recheck, exclusive=exclusive)
+            if prove:
+                _prove(lock)
+            return lock
         except RepositoryLocked:
             left = give_up_at - time.monotonic()
             if left <= 0:
@@ -282,18 +328,26 @@ def acquire(
             time.sleep(min(left, table.timing.retry_every.total_seconds()))
 
 
-def _acquire_once(table: LockTable, owner: Owner, meanwhile: Callable[[], object], *, exclusive: bool) -> Lock:
+def _begin(
+    table: LockTable, owner: Owner, meanwhile: Callable[[], object], recheck: Callable[[], object], *, exclusive: bool
+) -> Lock:
     table.refuse_conflicts(exclusive=exclusive)
     held = table.write(owner, exclusive=exclusive)
     try:
-        settled = time.monotonic() + table.timing.settle.total_seconds()
+        settled_at = time.monotonic() + table.timing.settle.total_seconds()
         meanwhile()
-        time.sleep(max(0.0, settled - time.monotonic()))
-        table.refuse_conflicts(exclusive=exclusive, mine=held.name)
+        return Lock(table, held, settled_at, recheck)
     except BaseException:
         table.remove(held.name)
         raise
-    return Lock(table, held)
+
+
+def _prove(lock: Lock) -> None:
+    try:
+        lock.prove()
+    except BaseException:
+        lock.release()
+        raise
 
 
 def plan_unlock(table: LockTable, *, everything: bool = False) -> UnlockPlan:

@@ -44,7 +44,7 @@ from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
 from backup.polynomial import random_irreducible
 from backup.reader import BlobReader, PackRead, missing_blob, plan_reads, reads
 from backup.repository_config import RepositoryConfig, format_config, parse_config
-from backup.snapshot import Snapshot, format_snapshot, parse_snapshot
+from backup.snapshot import Snapshot, format_snapshot, matches, parse_snapshot
 from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage, delete_all
 from backup.storage.reading_ahead import Read, announced
 from backup.unpacked import UnpackedFiles
@@ -156,21 +156,28 @@ class Repository:
     # ---- locking
 
     def lock(
-        self, *, exclusive: bool = False, retry_for: timedelta = timedelta(0), load_index: bool = False
+        self,
+        *,
+        exclusive: bool = False,
+        retry_for: timedelta = timedelta(0),
+        load_index: bool = False,
+        prove: bool = True,
     ) -> locks.Lock:
         """Take a lock and hold it until released; writes check it. Raises RepositoryLocked.
 
         Load the index afterwards: what was loaded before may name packs that somebody has pruned since. ``load_index``
         does it in the pause that taking a lock demands, for which it would otherwise sleep; then also raises as
-        `load_index` does.
+        `load_index` does. Without ``prove`` (and with ``load_index``) the lock is given while that pause lasts: writes
+        wait for its end, and when `Lock.refusal` stands, all that was read meanwhile is worth nothing.
         """
         if self._lock is not None and self._lock.held:
             raise RuntimeError("the repository is locked by this object already")
         self._lock = locks.acquire(
             self.lock_table(), self.owner, exclusive=exclusive, retry_for=retry_for,
             meanwhile=self.load_index if load_index else lambda: None,
+            recheck=(lambda: None) if prove else self._refuse_a_rewritten_index, prove=prove,
         )  # fmt: skip
-        if load_index:
+        if load_index and prove:
             try:
                 self._reload_changed_index()
             except BaseException:
@@ -183,6 +190,14 @@ class Repository:
         """Where storing our lock took long, a whole prune may have fitted between the first look and the second."""
         if self.index_files != {file.name for file in self.storage.list(FileKind.INDEX)}:
             self.load_index()
+
+    def _refuse_a_rewritten_index(self) -> None:
+        """See above: then packs may be gone that the index names. What somebody added meanwhile does not matter."""
+        if not self.index_files <= {file.name for file in self.storage.list(FileKind.INDEX)}:
+            raise RepositoryLocked(
+                "could not lock the repository: somebody pruned it while the lock was being stored",
+                hint="start again; nothing was written",
+            )
 
     def lock_table(self) -> locks.LockTable:
         """Give the table of all locks, for listing and for `plan_unlock`."""
@@ -469,21 +484,6 @@ def _naming(index_file: str) -> Iterator[None]:
         yield
     except CorruptData as error:
         raise CorruptData(f"{error} in index {index_file[:8]}", name=index_file) from error
-
-
-def matches(
-    snapshot: Snapshot,
-    *,
-    hostname: str | None = None,
-    paths: Sequence[str] | None = None,
-    tags: Sequence[str] = (),
-) -> bool:
-    """Whether a snapshot is of this host, of exactly these paths in any order, and carries all these tags."""
-    if hostname is not None and snapshot.hostname != hostname:
-        return False
-    if paths is not None and set(snapshot.paths) != set(paths):
-        return False
-    return set(tags) <= set(snapshot.tags)
 
 
 def _is_there(storage: Storage) -> bool:

@@ -158,3 +158,18 @@ def _summary(found: Mapping[str, Any] | None) -> SnapshotSummary | None:
     known = {item.name for item in fields(SnapshotSummary)}
     counts = {key: value for key, value in found.items() if key in known and isinstance(value, int)}
     return SnapshotSummary(parse_time(found["backup_start"]), parse_time(found["backup_end"]), **counts)
+
+
+def matches(
+    snapshot: Snapshot,
+    *,
+    hostname: str | None = None,
+    paths: Sequence[str] | None = None,
+    tags: Sequence[str] = (),
+) -> bool:
+    """Whether a snapshot is of this host, of exactly these paths in any order, and carries all these tags."""
+    if hostname is not None and snapshot.hostname != hostname:
+        return False
+    if paths is not None and set(snapshot.paths) != set(paths):
+        return False
+    return set(tags) <= set(snapshot.tags)

@@ -6,9 +6,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backup.errors import SnapshotMissing
-from backup.repository import Repository, matches
+from backup.repository import Repository
 from backup.restore_plan import RestorePlan
-from backup.snapshot import Snapshot
+from backup.snapshot import Snapshot, matches
 
 OLDEST, RANDOM = "oldest", "random"
 

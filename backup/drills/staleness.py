@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 from backup.applications.manifest import FILE_NAME
 from backup.differing import diff
-from backup.repository import Repository, matches
-from backup.snapshot import Snapshot
+from backup.repository import Repository
+from backup.snapshot import Snapshot, matches
 from backup.walking import locate
 
 
