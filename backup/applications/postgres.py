@@ -1,12 +1,13 @@
 """PostgreSQL's data come to life: a base backup on a server of its own version, dumps in a new cluster.
 
 Before a base backup is started every file is compared with the list that the server made of it. The questions asked
-afterwards are PostgreSQL's own: its counts, ``pg_amcheck`` over heaps and indexes, and a dump into nothing, which reads
-every row.
+afterwards are PostgreSQL's own: ``pg_amcheck`` over heaps and indexes, a dump of all definitions, and every row put
+into words and counted.
 """
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -23,6 +24,7 @@ from backup.applications.base import Record, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest, TableFacts
 from backup.applications.postgres_connection import Server, installed, words_of
 from backup.applications.postgres_loading import load
+from backup.applications.postgres_reading import rows_read
 from backup.applications.postgres_server import Cluster, Housing, housed, judged, serving
 from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.repository import Repository
@@ -30,6 +32,8 @@ from backup.sources.streams import output_of
 from config.postgres import PostgresSource as Settings
 
 _SUPERUSER = "keepwatch"
+_WITHOUT_LOG = {"wal_level": "minimal", "max_wal_senders": "0"}
+"""For a cluster that dumps are loaded into: rows of a new table, and its indexes, are written once."""
 _CHANGED_BY_A_RECOVERY = (
     "tablespace_map", "postgresql.auto.conf", "recovery.signal", "standby.signal", recovery.ARCHIVE,
 )  # fmt: skip
@@ -73,7 +77,7 @@ class PostgresApplication:
     def _new_cluster(self, housing: Housing, major: int) -> Cluster:
         newest = max((version for version, _ in installed("initdb", self.settings.programs)), default=0)
         data = housing.workspace / "data"
-        cluster = Cluster(data, major, _SUPERUSER, self.settings.programs)
+        cluster = Cluster(data, major, _SUPERUSER, self.settings.programs, settings=_WITHOUT_LOG)
         with suppress(RestoreError):
             cluster.program("initdb")
             newest = major
@@ -104,7 +108,7 @@ class PostgresApplication:
 
     def _load(self, server: Server, folder: Path, manifest: Manifest) -> None:
         try:
-            load(server, folder, manifest, jobs=min(4, os.cpu_count() or 1))
+            load(server, folder, manifest, jobs=_jobs())
         except RestoreError as error:
             raise judged("could not load the dumps", f"error: {error}") from None
 
@@ -132,7 +136,7 @@ class RunningPostgres:
         return {name: str(words[word]) for name, word in names.items()} | {"PGDATABASE": self._main}
 
     def manifest(self) -> Manifest:
-        """Count every table again."""
+        """Read every row of every table again, as a dump would, and count them."""
         facts: dict[str, TableFacts] = {}
         version = ""
         try:
@@ -140,14 +144,16 @@ class RunningPostgres:
                 with self.server.connect(database) as connection:
                     version = str(connection.info.parameter_status("server_version"))
                     columns = [column for column in self.newest if self._is_in(column, database)]
-                    facts |= counting.exactly(connection, columns)
+                    there = counting.exactly(connection, columns, count_rows=False)
+                rows = rows_read(self.server, database, jobs=_jobs())
+                facts |= {name: TableFacts(rows[name], rows[name], found.newest) for name, found in there.items()}
         except SourceError as error:
             raise ApplicationError(str(error)) from None
         return replace(self.saved, version=version, tables=facts)
 
     def integrity(self) -> list[str]:
-        """Run amcheck over heaps and indexes, then read every row of every database."""
-        return amcheck.findings(self.server, self.cluster) or self._dump_into_nothing()
+        """Run amcheck over heaps and indexes, then dump the definitions of every database; counting reads the rows."""
+        return amcheck.findings(self.server, self.cluster) or self._dump_definitions()
 
     def query(self, statement: str, database: str | None = None) -> object:
         """Ask the named database, or the only one that is not ``postgres``."""
@@ -191,19 +197,24 @@ class RunningPostgres:
             raise ApplicationError(f"could not answer {statement!r}: {words_of(error)}") from None
         return row[0] if row else None
 
-    def _dump_into_nothing(self) -> list[str]:
-        found = []
-        for name in counting.databases_of(self.server):
+    def _dump_definitions(self) -> list[str]:
+        program = self.server.program("pg_dump", at_least=self.cluster.major)
+
+        def dump(name: str) -> str:
             command = [
-                self.server.program("pg_dump", at_least=self.cluster.major), "--format=custom", "--compress=0",
-                "--file=/dev/null", "--no-sync", "--no-password", f"--dbname={self.server.arguments(name)}",
+                program, "--schema-only", "--file=/dev/null", "--no-sync", "--no-password",
+                f"--dbname={self.server.arguments(name)}",
             ]  # fmt: skip
+            what = f"dump the definitions of database {name}"
             try:
-                for _ in output_of(command, environment=self.server.environment, what=f"read database {name}"):
+                for _ in output_of(command, environment=self.server.environment, what=what):
                     pass
             except SourceError as error:
-                found.append(str(error))
-        return found
+                return str(error)
+            return ""
+
+        with ThreadPoolExecutor(_jobs(), thread_name_prefix="dump") as threads:
+            return [said for said in threads.map(dump, counting.databases_of(self.server)) if said]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -214,6 +225,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise ApplicationError(f"{folder.name}/{FILE_NAME} is not there: this is no snapshot of a database") from None
     except ValueError as error:
         raise ApplicationError(f"{folder.name}/{FILE_NAME}: {error}") from None
+
+
+def _jobs() -> int:
+    return min(4, os.cpu_count() or 1)
 
 
 def _major_of(data: Path) -> int:
