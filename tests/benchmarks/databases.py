@@ -11,6 +11,7 @@ without encryption; keepwatch encrypts. Each round begins with empty repositorie
     restore      the second one into an empty folder, until a server on it answers
     push         a segment of 16 MiB of real WAL, durable when the command returns; several a round
     dump, load   dumps, and those into a new server, against ``pg_dump -Fd -j2`` and ``pg_restore -j2``
+    drill        one of the level ``application`` of each kind, against our own bare restore until a server answers
 
 Exit status 1 when a target of ``TARGETS`` is missed.
 """
@@ -34,7 +35,10 @@ from tests.servers.private import free_port, hand_over, path_of, private_folder,
 
 ROOT = Path(__file__).resolve().parents[2]
 KEEPWATCH = str(Path(sys.executable).with_name("keepwatch"))
-TARGETS = {"backup": 1.0, "incremental": 1.0, "restore": 1.0, "push": 1.0, "dump": 1.0, "load": 1.0, "stored": 0.10}
+TARGETS = {
+    "backup": 1.0, "incremental": 1.0, "restore": 1.0, "push": 1.0, "dump": 1.0, "load": 1.0,
+    "drill of a base backup": 1.15, "drill of dumps": 1.15, "stored": 0.10,
+}  # fmt: skip
 """Largest ratio, ours to theirs; ``stored``: bytes of the second base backup to those of the first."""
 PUSHES = 5
 
@@ -166,6 +170,9 @@ class Scene:
         with self.running(target / "ledger/data"):
             return time.perf_counter() - began
 
+    def drill(self, job: str) -> float:
+        return self.keepwatch("drill", "run", job, "--level", "application", "--quiet")
+
     def restore_theirs(self) -> float:
         self.restored += 1
         target = self.folder / f"theirs-{self.restored}"
@@ -230,6 +237,7 @@ def physical(scene: Scene, *, first: bool) -> None:
                lambda: scene.pgbackrest("backup", "--type=incr"), first=first)  # fmt: skip
     scene.stored.append((scene.size() - before) / before)
     scene.pair("restore", scene.restore_ours, scene.restore_theirs, first=first)
+    scene.pair("drill of a base backup", lambda: scene.drill("ledger"), scene.restore_ours, first=first)
     for folder in [*scene.folder.glob("ours-*"), *scene.folder.glob("theirs-*")]:
         shutil.rmtree(folder)
 
@@ -281,6 +289,7 @@ def logical(scene: Scene, *, first: bool) -> None:
 
         try:
             scene.pair("load", ours, theirs, first=first)
+            scene.pair("drill of dumps", lambda: scene.drill("dumps"), ours, first=first)
         finally:
             other.stop(signal.SIGQUIT)
 
