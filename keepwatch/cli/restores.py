@@ -96,7 +96,8 @@ def restore(
         if dry_run:
             _show(plan, opened, verbose=verbose, as_json=as_json)
             return 3 if plan.refused else 0
-        report = _execute(plan, opened, ProgressPrinter(as_json=as_json, quiet=quiet), sparse=sparse)
+        printer = ProgressPrinter(as_json=as_json, quiet=quiet)
+        report = _execute(plan, opened, printer, sparse=sparse, read_next=into is not None)
         advice = ""
         if not report.problems and into is not None:
             advice = load_into(opened, chosen, place, into)
@@ -119,7 +120,9 @@ def _refuse_nothing(snapshot: str) -> None:
     )
 
 
-def _execute(plan: RestorePlan, opened: Repository, printer: ProgressPrinter, *, sparse: bool) -> RestoreReport:
+def _execute(
+    plan: RestorePlan, opened: Repository, printer: ProgressPrinter, *, sparse: bool, read_next: bool
+) -> RestoreReport:
     with stop_on_signal() as stop:
         try:
             return execute_restore(
@@ -128,6 +131,7 @@ def _execute(plan: RestorePlan, opened: Repository, printer: ProgressPrinter, *,
                 progress=lambda p: printer(Progress("restoring", p.bytes, p.bytes_expected, p.files, p.files_expected)),
                 stop=stop.is_set,
                 sparse=sparse,
+                read_next=read_next,
             )
         finally:
             printer.close()
