@@ -11,7 +11,8 @@ without encryption; keepwatch encrypts. Each round begins with empty repositorie
     restore      the second one into an empty folder, until a server on it answers
     push         a segment of 16 MiB of real WAL, durable when the command returns; several a round
     dump, load   dumps, and those into a new server, against ``pg_dump -Fd -j2`` and ``pg_restore -j2``
-    drill        one of the level ``application`` of each kind, against our own bare restore until a server answers
+    drill        one of the level ``application`` of each kind, against our own bare restore until a server answers: on
+                 the base backup, or a new one with the dumps in it
 
 Exit status 1 when a target of ``TARGETS`` is missed.
 """
@@ -173,6 +174,9 @@ class Scene:
     def drill(self, job: str) -> float:
         return self.keepwatch("drill", "run", job, "--level", "application", "--quiet")
 
+    def load_into(self, server: Postgres) -> float:
+        return self.keepwatch("restore", "latest", "--job", "dumps", "--into", server.socket_dsn, "--quiet")
+
     def restore_theirs(self) -> float:
         self.restored += 1
         target = self.folder / f"theirs-{self.restored}"
@@ -273,25 +277,39 @@ def logical(scene: Scene, *, first: bool) -> None:
     dump = [program("pg_dump"), "-Fd", "-j2", *where, "-f", dumped, "bench"]
     scene.pair("dump", lambda: scene.keepwatch("backup", "dumps", "--full", "--quiet"),
                lambda: timed(dump, scene.folder), first=first)  # fmt: skip
-    with private_folder("new") as elsewhere:
-        other = Postgres(elsewhere)
-        other.create({"max_wal_size": "4GB", "shared_buffers": "128MB"})
-        other.start()
+    with new_server() as other:
         there = ["-h", other.folder, "-p", other.port, "-U", OWNER]
 
         def ours() -> float:
             other.sql("drop database if exists bench")
-            return scene.keepwatch("restore", "latest", "--job", "dumps", "--into", other.socket_dsn, "--quiet")
+            return scene.load_into(other)
 
         def theirs() -> float:
             other.sql("drop database if exists bench")
             return timed([program("pg_restore"), "-j2", *there, "--create", "-d", "postgres", dumped], scene.folder)
 
+        scene.pair("load", ours, theirs, first=first)
+
+    def bare() -> float:
+        began = time.perf_counter()
+        with new_server() as fresh:
+            scene.load_into(fresh)
+            return time.perf_counter() - began
+
+    scene.pair("drill of dumps", lambda: scene.drill("dumps"), bare, first=first)
+
+
+@contextmanager
+def new_server() -> Iterator[Postgres]:
+    """Have an empty server."""
+    with private_folder("new") as folder:
+        server = Postgres(folder)
+        server.create({"max_wal_size": "4GB", "shared_buffers": "128MB"})
+        server.start()
         try:
-            scene.pair("load", ours, theirs, first=first)
-            scene.pair("drill of dumps", lambda: scene.drill("dumps"), ours, first=first)
+            yield server
         finally:
-            other.stop(signal.SIGQUIT)
+            server.stop(signal.SIGQUIT)
 
 
 def report(scene: Scene) -> bool:
