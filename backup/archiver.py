@@ -17,7 +17,6 @@ from threading import Event
 from backup.assembly import Assembly, Progress
 from backup.claims import Claims
 from backup.crew import Crew
-from backup.earlier import EarlierSnapshot
 from backup.errors import BackupError, Interrupted, RepositoryLocked, SourceError, StorageError
 from backup.fingerprints import Fingerprints
 from backup.gate import Gated
@@ -240,6 +239,8 @@ def _capturing(
     """Choose the parent, and capture the source, which may go by it unless everything is to be read."""
     parent = parent or _latest(repository.snapshots(), host, source.paths)
     if parent is not None and not full and isinstance(source, Following):
+        from backup.earlier import EarlierSnapshot  # files have the parent's trees
+
         source = source.following(EarlierSnapshot(repository, parent))
     with source.capture() as capture:
         yield capture, parent

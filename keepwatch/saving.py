@@ -3,19 +3,22 @@
 import logging
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backup.archiver import backup
 from backup.fingerprints import Fingerprints
 from backup.index_cache import IndexCache
+from backup.sources.files import FilesSource
 from config.units import format_duration, format_size
 from config.wording import counted
 from keepwatch import hooks
 from keepwatch.guarding import Guard
 from keepwatch.orders import Ending, Progress
 from keepwatch.remembering import remember
-from keepwatch.sharing import Shared, copy_from_earlier
-from keepwatch.wal.tidying import tidy_log
 from keepwatch.work import LOCK_WAIT, Work
+
+if TYPE_CHECKING:
+    from keepwatch.sharing import Shared
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +27,17 @@ _LINES_KEPT = 20
 
 def save(work: Work) -> Ending:
     """Carry out a ``full`` or an ``incremental`` order."""
-    shared = copy_from_earlier(work)
+    shared = _copy(work) if work.order.repository in work.job.repositories[1:] else None
     return _read_source(work) if shared is None else _copied(work, shared)
 
 
-def _copied(work: Work, shared: Shared) -> Ending:
+def _copy(work: Work) -> "Shared | None":
+    from keepwatch.sharing import copy_from_earlier  # few jobs have a second repository
+
+    return copy_from_earlier(work)
+
+
+def _copied(work: Work, shared: "Shared") -> Ending:
     """Turn a copy into an ending: figures as of the run that read, but for what was stored here."""
     remember(shared.target, work.order.repository, work.catalog, work.clock)
     snapshot, report, summary = shared.snapshot, shared.report, shared.snapshot.summary
@@ -74,7 +83,10 @@ def _read_source(work: Work) -> Ending:
         )
     repository.keep_index()
     guard.record(report.snapshot_id, report.started_at)
-    tidy_log(work, repository)
+    if not isinstance(source, FilesSource):
+        from keepwatch.wal.tidying import tidy_log  # most jobs have no log
+
+        tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)
     for problem in report.unreadable[:_LINES_KEPT]:
         log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})
