@@ -15,7 +15,7 @@ from pathspec import GitIgnoreSpec
 
 from backup.errors import BackupError
 from backup.listing import Entry, entry_of
-from backup.pack import BlobCodec, BlobEntry, BlobKind, split_pack
+from backup.pack import BlobCodec, BlobEntry, BlobKind, parse_header, split_pack
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
@@ -171,7 +171,7 @@ def blobs_in_pack(repository: Repository, prefix: str) -> tuple[str, list[BlobEn
         number = known.index(name)
         return name, [index.entry(record) for record in range(len(index)) if index.pack_number(record) == number]
     _, header = split_pack(repository.storage.get(FileKind.DATA, name))
-    return name, BlobCodec(repository.key).open_header(header)
+    return name, parse_header(BlobCodec(repository.key).open_header(header))
 
 
 def _require_hex(prefix: str, what: str) -> None:

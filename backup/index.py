@@ -11,6 +11,8 @@ kept: prune needs to see them all.
 import sys
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
+from operator import attrgetter, eq, le
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -176,6 +178,23 @@ class Index:
         kind = BlobKind(self._places[record] >> 31)
         return BlobEntry(kind, name, self._offsets[record], self._lengths[record], self._plains[record])
 
+    def listings(self) -> Iterator[tuple[str, "Columns"]]:
+        """Give every pack with its blobs, those with the most first: who deals them out to several ends evenly then.
+
+        Of a pack that several index files list differently, what the first lists.
+        """
+        ranges: dict[int, tuple[int, int]] = {}
+        start = 0
+        for number, group in groupby([place & ~_KIND_BIT for place in self._places]):
+            end = start + len(list(group))
+            ranges.setdefault(number, (start, end))
+            start = end
+        for number, (start, end) in sorted(ranges.items(), key=lambda item: item[1][0] - item[1][1]):
+            yield self._packs[number].hex(), Columns(
+                bytes(self._ids[start * _ID : end * _ID]), [place & _KIND_BIT for place in self._places[start:end]],
+                self._offsets[start:end], self._lengths[start:end], self._plains[start:end],
+            )  # fmt: skip
+
     def weights(self) -> Iterator[tuple[int, int]]:
         """Give (number of its pack, sealed bytes) of every record in turn, for adding up."""
         return zip((place & ~_KIND_BIT for place in self._places), self._lengths, strict=True)
@@ -205,11 +224,15 @@ class Index:
 
         Much faster than `parse_index` and `add_listing`, since no object is made for a blob.
         """
-        for pack, columns in _parse_columns(document):
-            if pack in self._pack_numbers:
-                self.add_listing(pack.hex(), columns.entries())
-            else:
-                self._add(self._number(pack), columns)
+        for pack, columns in parse_columns(document):
+            self.add_columns(pack, columns)
+
+    def add_columns(self, pack: bytes, columns: "Columns") -> None:
+        """As `add_listing`."""
+        if pack in self._pack_numbers:
+            self.add_listing(pack.hex(), columns.entries())
+        else:
+            self._add(self._number(pack), columns)
 
     def add_listing(self, pack: str, entries: Iterable[BlobEntry]) -> None:
         """Add a pack that an index file lists. A pack listed again adds only what was not known of it."""
@@ -228,10 +251,9 @@ class Index:
         self._pack_bytes.append(OVERHEAD_BYTES + LENGTH_BYTES)
         return number
 
-    def _add(self, number: int, columns: "_Columns") -> None:
+    def _add(self, number: int, columns: "Columns") -> None:
         ids, kinds, offsets, lengths, plains = columns
-        self._pack_bytes[number] += sum(lengths) + len(plains) * COMPRESSED_ENTRY_BYTES
-        self._pack_bytes[number] -= plains.count(0) * (COMPRESSED_ENTRY_BYTES - PLAIN_ENTRY_BYTES)
+        self._pack_bytes[number] += columns.bytes
         self._ids += ids
         self._places.extend(array("I", [number | kind for kind in kinds]))
         self._offsets.extend(offsets)
@@ -316,7 +338,7 @@ def join_index(packs: Iterable[PackDocument]) -> bytes:
     return orjson.dumps({"packs": list(packs)}) + b"\n"
 
 
-class _Columns(NamedTuple):
+class Columns(NamedTuple):
     """The blobs of one pack, as the index keeps them."""
 
     ids: bytes
@@ -326,20 +348,43 @@ class _Columns(NamedTuple):
     lengths: "array[int]"
     plains: "array[int]"
 
+    def names(self) -> list[bytes]:
+        """Give the ids one by one."""
+        return [self.ids[at : at + _ID] for at in range(0, len(self.ids), _ID)]
+
     def entries(self) -> Iterator[BlobEntry]:
-        for at, kind in enumerate(self.kinds):
-            name = self.ids[at * _ID : at * _ID + _ID]
-            yield BlobEntry(BlobKind(kind >> 31), name, self.offsets[at], self.lengths[at], self.plains[at])
+        """Give the blobs as entries of their pack."""
+        kinds = [BlobKind.TREE if kind else BlobKind.DATA for kind in self.kinds]
+        return map(BlobEntry, kinds, self.names(), self.offsets, self.lengths, self.plains)
+
+    def by_offset(self) -> "Columns":
+        """Give the same in the order in which they lie."""
+        offsets = self.offsets.tolist()
+        if all(map(le, offsets, offsets[1:])):
+            return self
+        return _columns(sorted(self.entries(), key=attrgetter("offset")))
+
+    @property
+    def is_seamless(self) -> bool:
+        """Whether each, in this order, begins where the one before ends, and the first at the beginning."""
+        return all(map(eq, self.offsets, accumulate(self.lengths, initial=0)))
+
+    @property
+    def bytes(self) -> int:
+        """What the blobs and their entries in the header take."""
+        plain = self.plains.count(0)
+        return sum(self.lengths) + (len(self.plains) - plain) * COMPRESSED_ENTRY_BYTES + plain * PLAIN_ENTRY_BYTES
 
 
-def _columns(entries: Iterable[BlobEntry]) -> _Columns:
+def _columns(entries: Iterable[BlobEntry]) -> Columns:
     kinds, ids, offsets, lengths, plains = tuple(zip(*entries, strict=True)) or ((),) * 5
-    return _Columns(
+    return Columns(
         b"".join(ids), [kind << 31 for kind in kinds], array("I", offsets), array("I", lengths), array("I", plains)
     )
 
 
-def _parse_columns(document: bytes) -> list[tuple[bytes, _Columns]]:
+def parse_columns(document: bytes) -> list[tuple[bytes, Columns]]:
+    """Read the JSON of an index file into (pack, its blobs); faster than `parse_index`. Raises CorruptData."""
     try:
         packs = orjson.loads(document)["packs"] or ()
         return [(bytes.fromhex(_pack_id(pack["id"])), _parse_blobs(pack["blobs"])) for pack in packs]
@@ -347,12 +392,12 @@ def _parse_columns(document: bytes) -> list[tuple[bytes, _Columns]]:
         raise CorruptData(f"could not read an index: {type(error).__name__}: {error}") from error
 
 
-def _parse_blobs(blobs: Sequence[Mapping[str, Any]]) -> _Columns:
+def _parse_blobs(blobs: Sequence[Mapping[str, Any]]) -> Columns:
     ids = bytes.fromhex("".join([blob["id"] for blob in blobs]))
     if len(ids) != _ID * len(blobs):
         raise ValueError("a blob's id is not one")
     bits = _KIND_BITS
-    return _Columns(
+    return Columns(
         ids,
         [bits[blob["type"]] for blob in blobs],
         array("I", [blob["offset"] for blob in blobs]),

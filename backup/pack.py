@@ -261,9 +261,9 @@ class BlobCodec:
             raise CorruptData(str(error)) from error
         return plains
 
-    def open_header(self, sealed: Buffer) -> list[BlobEntry]:
-        """Open and parse a sealed pack header. Raises CorruptData."""
-        return parse_header(self._sealer.open(sealed))
+    def open_header(self, sealed: Buffer) -> bytes:
+        """Open a sealed pack header, for `parse_header`. Raises CorruptData."""
+        return self._sealer.open(sealed)
 
     def seal_header(self, header: bytes) -> bytes:
         """Seal a plain pack header and prove that it opens."""

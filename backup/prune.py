@@ -75,7 +75,7 @@ class PrunePlan:
     """Index files that are replaced."""
     moves: tuple[PackRead, ...] = field(repr=False)
     seen: frozenset[str] = field(repr=False)
-    """Names of all snapshot and index files when the plan was made."""
+    """Names of the snapshot and index files that the plan was made from."""
 
     @property
     def freed_bytes(self) -> int:
@@ -135,7 +135,7 @@ def plan_prune(repository: Repository, *, max_unused: float = MAX_UNUSED) -> Pru
         unused_bytes=sum(use.unused_bytes for use in kept),
         index_files=tuple(_affected_index_files(repository, gone.union(lost))),
         moves=tuple(_moves(index, marks, {use.pack for use in rewritten})),
-        seen=_names(repository),
+        seen=frozenset(repository.index_files).union(snapshot.id for snapshot in snapshots),
     )
 
 

@@ -29,11 +29,13 @@ from backup.errors import (
 )
 from backup.index import (
     FLUSH_BLOBS,
+    Columns,
     Index,
     PackDocument,
     PackListing,
     format_index,
     join_index,
+    parse_columns,
     parse_index,
     split_index,
 )
@@ -296,7 +298,7 @@ class Repository:
         self,
         *,
         on_damage: Callable[[CorruptData], None] | None = None,
-        on_listing: Callable[[PackListing], None] | None = None,
+        on_listing: Callable[[str, Columns], None] | None = None,
     ) -> Index:
         """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
 
@@ -318,9 +320,9 @@ class Repository:
                 if on_listing is None:
                     self._add_index_file(index, file.name)
                     continue
-                for listing in self.load_index_file(file.name):
-                    index.add_listing(listing.pack, listing.entries)
-                    on_listing(listing)
+                for pack, columns in self._index_columns(file.name):
+                    index.add_columns(pack, columns)
+                    on_listing(pack.hex(), columns)
             except FileMissing:  # rewritten by a prune since it was listed, which a lock of ours would have kept out
                 self.index_files.discard(file.name)
             except CorruptData as error:
@@ -357,6 +359,11 @@ class Repository:
         document = self._files.load(FileKind.INDEX, name)
         with _naming(name):
             return split_index(document)
+
+    def _index_columns(self, name: str) -> list[tuple[bytes, Columns]]:
+        document = self._files.load(FileKind.INDEX, name)
+        with _naming(name):
+            return parse_columns(document)
 
     def _add_index_file(self, index: Index, name: str) -> None:
         document = self._files.load(FileKind.INDEX, name)

@@ -12,12 +12,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
-from operator import attrgetter
+from operator import lt
 from typing import Final
 
 from backup.damage import needs_of
 from backup.errors import BackupError, CorruptData, StorageError
-from backup.index import PackListing
+from backup.index import Columns
 from backup.keys import load_key_file
 from backup.pack import BlobKind, format_header, pack_size
 from backup.proofs import PackProof, PackTask, Proving
@@ -26,7 +26,7 @@ from backup.snapshot import Snapshot
 from backup.storage.base import FileKind
 from backup.tree import Node, as_text, parse_tree
 
-_offset: Final = attrgetter("offset")
+_NO_NAMES: Final = {b"", b".", b".."}
 _TYPES: Final = {"file", "dir", "symlink", "dev", "chardev", "fifo", "socket"}
 
 
@@ -112,17 +112,17 @@ def _index_files(repository: Repository) -> Iterator[Finding]:
     findings: list[Finding] = []
     listed: dict[str, bytes] = {}
 
-    def judge(listing: PackListing) -> None:
-        listing.entries.sort(key=_offset)
-        findings.extend(_listing(listing))
-        digest = hashlib.sha256(format_header(listing.entries)).digest()
-        if listing.pack not in listed:
-            listed[listing.pack] = digest
-        elif listed[listing.pack] != digest:
+    def judge(pack: str, columns: Columns) -> None:
+        columns = columns.by_offset()
+        findings.extend(_listing(pack, columns))
+        digest = hashlib.sha256(b"".join((columns.ids, bytes(map(bool, columns.kinds)), *columns[2:]))).digest()
+        if pack not in listed:
+            listed[pack] = digest
+        elif listed[pack] != digest:
             message = "two listings of it name different blobs"
-            findings.append(_error("index-contradiction", f"pack {listing.pack}", message))
+            findings.append(_error("index-contradiction", f"pack {pack}", message))
         else:
-            findings.append(_hint("index-duplicate", f"pack {listing.pack}", "it is listed more than once"))
+            findings.append(_hint("index-duplicate", f"pack {pack}", "it is listed more than once"))
 
     repository.load_index(on_damage=damaged.append, on_listing=judge)
     for error in damaged:
@@ -130,16 +130,18 @@ def _index_files(repository: Repository) -> Iterator[Finding]:
     yield from findings
 
 
-def _listing(listing: PackListing) -> Iterator[Finding]:
-    subject, end = f"pack {listing.pack}", 0
-    for entry in listing.entries:
-        if entry.offset != end:
-            how = "a gap" if entry.offset > end else "an overlap"
-            yield _error("index-gap", subject, f"the index has {how} before byte {entry.offset}")
-        end = entry.offset + entry.length
-    if len({entry.kind for entry in listing.entries}) > 1:
+def _listing(pack: str, columns: Columns) -> Iterator[Finding]:
+    subject = f"pack {pack}"
+    if not columns.is_seamless:
+        end = 0
+        for offset, length in zip(columns.offsets, columns.lengths, strict=True):
+            if offset != end:
+                how = "a gap" if offset > end else "an overlap"
+                yield _error("index-gap", subject, f"the index has {how} before byte {offset}")
+            end = offset + length
+    if len(set(columns.kinds)) > 1:
         yield _hint("pack-mixed", subject, "it holds both data and tree blobs")
-    if len({(entry.kind, entry.id) for entry in listing.entries}) < len(listing.entries):
+    if len(set(zip(columns.kinds, columns.names(), strict=True))) < len(columns.kinds):
         yield _hint("blob-duplicate", subject, "it holds a blob more than once")
 
 
@@ -195,20 +197,13 @@ class _Content:
 
 
 def _tasks(repository: Repository, chosen: Collection[str]) -> Iterator[PackTask]:
-    """Give the packs to be proven, index file by index file: all headers at once would not fit into the memory."""
+    """Give the packs to be proven, one by one: all headers at once would not fit into the memory."""
     if not chosen:
         return
-    done: set[str] = set()
-    for file in list(repository.storage.list(FileKind.INDEX)):
-        try:
-            listings = repository.load_index_file(file.name)
-        except CorruptData:  # told before
-            continue
-        for pack, entries in listings:
-            if pack not in done and pack in chosen:
-                done.add(pack)
-                entries.sort(key=_offset)
-                yield PackTask(pack, pack_size(entries), format_header(entries))
+    for pack, columns in repository.index.listings():
+        if pack in chosen:
+            entries = list(columns.by_offset().entries())
+            yield PackTask(pack, pack_size(entries), format_header(entries))
 
 
 def _needs(repository: Repository, damaged: Collection[str]) -> Iterator[Finding]:
@@ -265,13 +260,26 @@ class _Trees:
                 continue
             yield from self._order(f"{snapshot}:{path}", nodes)
             for node in nodes:
-                place = f"{path}{as_text(node.name)}"
-                yield from self._node(f"{snapshot}:{place}", node)
+                if node.type != "file" or _is_unsafe(node.name) or not self._is_whole(node):
+                    yield from self._node(f"{snapshot}:{path}{as_text(node.name)}", node)
                 if node.type == "dir" and node.subtree:
-                    pending.append((f"{place}/", node.subtree))
+                    pending.append((f"{path}{as_text(node.name)}/", node.subtree))
+
+    def _is_whole(self, node: Node) -> bool:
+        """Whether nothing is wrong with a file's content: of nearly all, this is all that needs to be asked."""
+        length_of, size = self._index.plain_length, 0
+        for name in node.content or ():
+            length = length_of(BlobKind.DATA, name)
+            if length is None:
+                return False
+            size += length
+        return size == node.size and node.content is not None
 
     @staticmethod
     def _order(subject: str, nodes: list[Node]) -> Iterator[Finding]:
+        names = [node.name for node in nodes]
+        if all(map(lt, names, names[1:])):
+            return
         for before, node in pairwise(nodes):
             if before.name == node.name:
                 yield _error("name-duplicate", subject, f"two entries are called {as_text(node.name)!r}")
@@ -279,7 +287,7 @@ class _Trees:
                 yield _error("tree-unsorted", subject, f"{as_text(node.name)!r} stands after {as_text(before.name)!r}")
 
     def _node(self, subject: str, node: Node) -> Iterator[Finding]:
-        if node.name in {b"", b".", b".."} or b"/" in node.name or b"\0" in node.name:
+        if _is_unsafe(node.name):
             yield _error("name-unsafe", subject, f"an entry is called {as_text(node.name)!r}")
         if node.type not in _TYPES:
             yield _error("type-unknown", subject, f"its type is {node.type!r}")
@@ -302,6 +310,10 @@ class _Trees:
                 size += length
         if whole and size != node.size:
             yield _error("size-mismatch", subject, f"it should have {node.size} bytes, and its blobs have {size}")
+
+
+def _is_unsafe(name: bytes) -> bool:
+    return name in _NO_NAMES or b"/" in name or b"\0" in name
 
 
 def worst(findings: Collection[Finding]) -> BackupError | None:

@@ -94,6 +94,22 @@ def test_a_pack_listed_twice_counts_once_and_what_the_second_adds_is_added() -> 
     assert list(index.packs()) == [(pack_of(0), pack_size(listing(1, 2, 3)))]
 
 
+def test_packs_are_given_with_their_blobs_those_with_the_most_first() -> None:
+    index = Index()
+    few, many = listing(1, 2, kind=BlobKind.TREE), listing(3, 4, 5)
+    index.add_listing(pack_of(0), few)
+    index.add_listing(pack_of(1), list(reversed(many)))
+    index.add_listing(pack_of(0), listing(6, 7, 8, 9))
+    listed = list(index.listings())
+    assert [pack for pack, _ in listed] == [pack_of(1), pack_of(0)]
+    (_, first), (_, second) = listed
+    assert list(second.entries()) == few, "of two listings of a pack, the first counts"
+    assert not first.is_seamless
+    assert first.by_offset().is_seamless
+    assert list(first.by_offset().entries()) == many
+    assert pack_size(many) == first.bytes + pack_size([])
+
+
 def test_stored_packs_are_pending_until_an_index_file_has_them() -> None:
     index = Index()
     record = PackRecord(pack_of(0), format_header(listing(1, 2)))

@@ -50,7 +50,7 @@ def test_a_pack_is_named_by_its_hash_and_sized_by_its_entries() -> None:
 def test_every_blob_comes_back() -> None:
     pack = build(TEXT, NOISE, b"")
     blobs, sealed_header = split_pack(content(pack))
-    entries = CODEC.open_header(sealed_header)
+    entries = parse_header(CODEC.open_header(sealed_header))
     assert entries == pack.record.entries()
     found = [CODEC.decode(blobs[e.offset : e.offset + e.length], e.id, e.uncompressed_length) for e in entries]
     assert found == [TEXT, NOISE, b""]

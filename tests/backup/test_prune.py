@@ -321,6 +321,20 @@ def test_a_plan_is_refused_when_snapshots_have_come_since(
         assert refused.value.hint == "plan again"
 
 
+def test_a_plan_is_refused_that_was_made_of_an_index_to_which_more_has_come(
+    repository: Repository, memory: MemoryStorage, clock: FakeClock
+) -> None:
+    back_up(repository, FIRST)
+    with repository.lock(exclusive=True, load_index=True):
+        packs = {(FileKind.DATA, "cd" * 32): b"a pack", (FileKind.INDEX, "ab" * 32): b"an index that names it"}
+        memory.files |= packs
+        plan = plan_prune(repository)
+        assert [file.name for file in plan.orphans] == ["cd" * 32], "as it looks from the older index"
+        with pytest.raises(BackupError, match="changed since"):
+            execute_prune(repository, plan)
+    assert packs.items() <= memory.files.items()
+
+
 def test_prune_writes_and_deletes_in_the_safe_order(
     memory: MemoryStorage, clock: FakeClock, repository: Repository
 ) -> None:
