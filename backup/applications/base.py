@@ -40,7 +40,9 @@ class Record:
     name: str
     """As the database names it; a failure for want of it says this name."""
     snapshot_id: str
-    """Where it lies."""
+    """Where it lies; a log that goes on may have put it into another one since."""
+    stored_at: datetime
+    """Up to when the log was stored with it."""
 
 
 class Running(Protocol):

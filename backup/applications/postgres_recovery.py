@@ -33,7 +33,7 @@ def records(repository: Repository, job: str, manifest: Manifest) -> list[Record
         return []
     log, way = _way(repository, job, manifest)
     return [
-        Record(log.name(segment), holder.id)
+        Record(log.name(segment), holder.id, holder.time)
         for segment in way.segments
         if segment.number >= _end(manifest, log) and (holder := log.holder(segment))
     ]

@@ -4,12 +4,12 @@ A member with a log goes to the moment; one without stays at the snapshot's, lik
 moments or more, and it is told of which: nobody can make a document that was written after the snapshot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from backup.applications.base import LATEST, Application, Record, RecoveryTarget
+from backup.applications.base import LATEST, Application, RecoveryTarget
 from backup.errors import RestoreError
 from backup.repository import Repository
 
@@ -50,12 +50,8 @@ def goals(
             hint="members archive theirs by `wal` (postgres) or `binlog` (mariadb)",
         )
     return {
-        member: Goal(target, target.moment or _end(repository, records[member]), by_log=True)
+        member: Goal(target, target.moment or records[member][-1].stored_at, by_log=True)
         if records.get(member)
         else Goal(LATEST, at, by_log=False)
         for member, at in moments.items()
     }
-
-
-def _end(repository: Repository, records: Sequence[Record]) -> datetime:
-    return repository.load_snapshot(records[-1].snapshot_id).time

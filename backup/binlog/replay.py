@@ -34,7 +34,8 @@ def records(repository: Repository, job: str, saved: Manifest) -> list[Record]:
     snapshot = newest_log(repository, job, saved.taken_at)
     if snapshot is None:
         return []
-    return [Record(as_text(node.name), snapshot.id) for node in _from(files_of(repository, job, snapshot), saved)]
+    nodes = _from(files_of(repository, job, snapshot), saved)
+    return [Record(as_text(node.name), snapshot.id, snapshot.time) for node in nodes]
 
 
 def plan_replay(

@@ -251,7 +251,7 @@ class _Drill:
     def _random_moment(self, repository: Repository, snapshot: Snapshot, restored: Path) -> RecoveryTarget:
         """Choose a moment between the snapshot and the last record; of several logs the one that ends first counts."""
         logs = [of.records(repository, restored / path.lstrip("/")) for path, of in self._wishes.applications.items()]
-        ends = [repository.load_snapshot(records[-1].snapshot_id).time for records in logs if records]
+        ends = [records[-1].stored_at for records in logs if records]
         if not ends:
             raise RestoreError(
                 "could not recover to a moment: no log records follow this snapshot",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from backup.errors import LogIncomplete, RestoreError
+from backup.errors import CorruptData, LogIncomplete, RestoreError
 from backup.pack import BlobKind
 from backup.repository import Repository
 from backup.snapshot import Snapshot
@@ -152,7 +152,17 @@ def way_from(log: Log, start: Segment, read: Callable[[str], bytes]) -> Way:
 
 
 def nodes_in(repository: Repository, job: str, snapshot: Snapshot) -> list[Node]:
-    """Read the nodes of the files that a snapshot of a log holds; the index must be loaded."""
+    """Read the nodes of the files that a snapshot of a log holds, with the index as it is now where the loaded one is
+    older: a log grows while a backup before it is being restored.
+    """
+    try:
+        return _nodes(repository, job, snapshot)
+    except CorruptData:
+        repository.load_index()
+        return _nodes(repository, job, snapshot)
+
+
+def _nodes(repository: Repository, job: str, snapshot: Snapshot) -> list[Node]:
     tree = locate(repository, snapshot, f"/{folder_of(job)}").tree
     return load_tree(repository, tree) if tree else []
 

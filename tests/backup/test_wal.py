@@ -25,12 +25,12 @@ from backup.wal.names import (
     path_of,
     segment_name,
 )
-from backup.wal.reading import Log
+from backup.wal.reading import Log, read_wal
 from backup.wal.writing import WalWriter
 from keepwatch.clock import now
 from tests.backup.conftest import Restic
 from tests.backup.postgres_scene import JOB, SUMS, Office, furnish
-from tests.backup.repositories import create
+from tests.backup.repositories import create, reopen
 from tests.servers.postgres import postgres
 from tests.servers.private import private_folder
 
@@ -268,6 +268,16 @@ def test_a_switch_of_timelines_is_followed(tmp_path: Path, programs: Path | None
 
 
 # ---- arithmetic
+
+
+def test_a_segment_that_was_stored_since_the_index_was_read_is_found(tmp_path: Path) -> None:
+    repository = create(LocalStorage(tmp_path / "repository"), now)  # type: ignore[arg-type]
+    reader, name = reopen(LocalStorage(tmp_path / "repository"), now), segment_name(Segment(1, 7))  # type: ignore[arg-type]
+    reader.load_index()
+    with repository.lock():
+        WalWriter(repository, JOB, "erp-1").store(name, memoryview(b"records"), now())
+    held = Log.of(reader.snapshots(), JOB).files[name]
+    assert read_wal(reader, JOB, held, name) == b"records"
 
 
 def test_names_and_numbers_are_each_others_inverse() -> None:
