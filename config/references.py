@@ -148,7 +148,7 @@ def _fallbacks(document: Document) -> Iterator[Problem]:
     known = {channel["name"] for _, channel in _items(document, "notify") if isinstance(channel.get("name"), str)}
     for keys, channel in _items(document, "notify"):
         written = channel.get("fallback")
-        others = known - {channel.get("name")}
+        others = {name for name in known if name != channel.get("name")}
         for name in written if isinstance(written, list) else [written]:
             if isinstance(name, str) and name not in others:
                 problem = f"no other channel is named '{name}'{suggestion(name, others)}"
