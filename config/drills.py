@@ -86,6 +86,9 @@ class DrillSettings(Model):
     """Folder to restore below; the state directory's own when left out."""
     scratch_budget: ByteSize | None = Field(None, examples=["200 GiB"])
     """Most that a restore may take there; a drill that needs more is inconclusive."""
+    memory_limit: ByteSize | None = Field(None, examples=["4 GiB"])
+    """Most memory that each program on restored data may take, with its children; it is ended then, and the drill is
+    inconclusive. When the machine's memory runs out the kernel ends those programs first in any case."""
     timeout: Duration | None = Field(None, examples=["2h"])
     """Give up, inconclusive, after this long."""
     load_limit: float | None = Field(None, gt=0, strict=False, examples=[0.8])

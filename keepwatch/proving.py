@@ -110,6 +110,7 @@ def wishes_of(work: Work) -> DrillWishes:
         stale_after=drill.stale_after,
         scratch=drill.scratch or work.state.scratch,
         scratch_budget_bytes=drill.scratch_budget,
+        memory_limit_bytes=drill.memory_limit,
         timeout_seconds=drill.timeout.total_seconds() if drill.timeout is not None else None,
     )
 

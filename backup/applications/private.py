@@ -23,6 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO, Self
 
+from backup.applications import memory
 from backup.errors import ApplicationError, RestoreError
 
 _SERVER_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -44,7 +45,7 @@ exec setpriv --reuid "$user" --regid "$group" --clear-groups --pdeathsig KILL --
 """
 _LOOK_EVERY_SECONDS = 0.02
 _ENDS_WITHIN_SECONDS = 60
-_TOLD_LINES = 5
+_TOLD_LINES, _TOLD_BYTES = 5, 16 << 10
 _LATE_HINT = "allow it more time, or choose a quieter one"
 _MACHINES_FAULT = re.compile(
     "no space left|disk (?:is )?full|the table '.*' is full|quota exceeded|cannot allocate memory|out of memory",
@@ -144,15 +145,17 @@ class Quarters:
         """
         with log.open("ab") as said:
             child = self._start(command, said, standard_input, environment)
-        try:
-            status = child.wait(timeout_seconds)
-        except subprocess.TimeoutExpired:
-            reason = f"could not {what}: it took longer than {timeout_seconds:g} s"
-            raise RestoreError(reason, hint=_LATE_HINT) from None
-        finally:
-            _end(child, signal.SIGKILL)
-        if status != 0:
-            raise _failure(f"could not {what}: {Path(command[0]).name}", status, log)
+        name = Path(command[0]).name
+        with memory.watched(name, child.pid):
+            try:
+                status = child.wait(timeout_seconds)
+            except subprocess.TimeoutExpired:
+                reason = f"could not {what}: it took longer than {timeout_seconds:g} s"
+                raise RestoreError(reason, hint=_LATE_HINT) from None
+            finally:
+                _end(child, signal.SIGKILL)
+            if status != 0:
+                raise _failure(f"could not {what}: {name}", status, log)
 
     @contextmanager
     def serving(
@@ -169,10 +172,12 @@ class Quarters:
         """
         with log.open("ab") as said:
             child = self._start(command, said, subprocess.DEVNULL, environment)
-        try:
-            yield Server(Path(command[0]).name, child, log)
-        finally:
-            _end(child, end)
+        name = Path(command[0]).name
+        with memory.watched(name, child.pid):
+            try:
+                yield Server(name, child, log)
+            finally:
+                _end(child, end)
 
     def _start(
         self,
@@ -233,8 +238,9 @@ def hand_over(path: Path, user: pwd.struct_passwd) -> None:
 
 def last_words(log: Path) -> str:
     """Return the last lines of a log, behind a colon; empty when there are none."""
-    with suppress(OSError):
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-_TOLD_LINES:]
+    with suppress(OSError), log.open("rb") as said:
+        said.seek(max(0, log.stat().st_size - _TOLD_BYTES))
+        lines = said.read().decode("utf-8", "replace").strip().splitlines()[-_TOLD_LINES:]
         return f": {' | '.join(line.strip() for line in lines)}" if lines else ""
     return ""
 
@@ -263,6 +269,7 @@ def _refuse_closed_ways(folders: Sequence[Path], user: pwd.struct_passwd) -> Non
 
 def _die_with_us() -> None:
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    memory.offer_ourselves()
 
 
 def _end(child: "subprocess.Popen[bytes]", how: signal.Signals) -> None:

@@ -21,6 +21,7 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+from backup.applications import memory
 from backup.applications.base import RecoveryTarget
 from backup.applications.together import goals
 from backup.drills.bringing_up import Outcome, bring_up, run_commands
@@ -116,7 +117,8 @@ class _Drill:
             plan = self._restore(repository, snapshot, folder)
             compared = self._compare(repository, plan)
             self._judge_staleness(repository, snapshot)
-            proofs = self._bring_up(repository, snapshot, plan.target) if wishes.level in RUNS_APPLICATION else []
+            with memory.bounded(wishes.memory_limit_bytes):
+                proofs = self._bring_up(repository, snapshot, plan.target) if wishes.level in RUNS_APPLICATION else []
         self._pass(plan, compared, proofs)
 
     # ---- rungs

@@ -73,6 +73,8 @@ class DrillWishes:
     """Which packs level ``read`` reads; all that the snapshot's repository has when left out."""
     on_pack: Callable[[PackProof], None] = lambda _proof: None
     scratch_budget_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    """Of each program that runs on restored data, with its children."""
     timeout_seconds: float | None = None
     """When it is given up as inconclusive."""
     plant: str | None = None
