@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from backup import lock_looks, pack_memory, past_drills, pauses, suspicions
 from backup.errors import BackupError
+from config.said import packed, unpacked
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,8 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL,
     started_at TEXT NOT NULL, ended_at TEXT, outcome TEXT NOT NULL, message TEXT NOT NULL DEFAULT '',
-    pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}', data_at TEXT
+    pid INTEGER, snapshot TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}', data_at TEXT,
+    said TEXT
 );
 CREATE INDEX IF NOT EXISTS runs_by_duty ON runs (kind, job, repository, id);
 CREATE TABLE IF NOT EXISTS snapshots (
@@ -50,6 +52,8 @@ CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY, kind TEXT NOT NULL, job TEXT NOT NULL, repository TEXT NOT NULL, asked_at TEXT NOT NULL
 );
 """
+_ADDED_COLUMNS = (("runs", "data_at"), ("runs", "said"), ("drills", "said"))
+"""Table and column of what files of earlier versions lack. ``said``: what a message was made of."""
 
 
 class CatalogError(BackupError):
@@ -203,9 +207,12 @@ class Catalog:
     ) -> None:
         """Record how a run ended; ``data_at`` where the data it saved is older than its start."""
         self._write_one(
-            "UPDATE runs SET outcome = ?, message = ?, ended_at = ?, snapshot = ?, figures = ?, data_at = ?"
+            "UPDATE runs SET outcome = ?, message = ?, said = ?, ended_at = ?, snapshot = ?, figures = ?, data_at = ?"
             " WHERE id = ?",
-            (outcome, message, _text(now), snapshot, json.dumps(figures or {}), data_at and _text(data_at), run),
+            (
+                outcome, message, packed(message), _text(now), snapshot, json.dumps(figures or {}),
+                data_at and _text(data_at), run,
+            ),
         )
 
     def run(self, run: int) -> RunRow:
@@ -421,12 +428,17 @@ class _Transaction:
 
 def _add_new_columns(connection: sqlite3.Connection) -> None:
     """Bring a file of an earlier version up to date, whoever else opens it at the same time."""
-    names = "SELECT name FROM pragma_table_info('runs')"
-    if ("data_at",) not in map(tuple, connection.execute(names)):
-        connection.execute("BEGIN IMMEDIATE")
-        if ("data_at",) not in map(tuple, connection.execute(names)):
-            connection.execute("ALTER TABLE runs ADD COLUMN data_at TEXT")
-        connection.execute("COMMIT")
+    if not _missing(connection):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    for table, column in _missing(connection):
+        connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
+    connection.execute("COMMIT")
+
+
+def _missing(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    there = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+    return [column for column in _ADDED_COLUMNS if not connection.execute(there, column).fetchone()]
 
 
 def _text(moment: datetime) -> str:
@@ -444,6 +456,6 @@ def _moment_or_none(text: str | None) -> datetime | None:
 def _run(row: sqlite3.Row) -> RunRow:
     return RunRow(
         row["id"], row["kind"], row["job"], row["repository"], _moment(row["started_at"]),
-        _moment_or_none(row["ended_at"]), row["outcome"], row["message"], row["pid"], row["snapshot"],
-        json.loads(row["figures"]), _moment_or_none(row["data_at"]),
+        _moment_or_none(row["ended_at"]), row["outcome"], unpacked(row["message"], row["said"]), row["pid"],
+        row["snapshot"], json.loads(row["figures"]), _moment_or_none(row["data_at"]),
     )  # fmt: skip

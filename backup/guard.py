@@ -13,6 +13,7 @@ from statistics import median
 from typing import Final
 
 from config.jobs import GuardSettings
+from config.said import Said
 from config.units import format_size
 
 _LATELY: Final = 10
@@ -125,17 +126,18 @@ def rewritten_share(now: Figures, parent: Figures) -> float:
 
 
 def _emptied(path: Emptied) -> str:
-    return (
-        f"{path.path} is empty or gone, and had {path.files} files, {format_size(path.bytes)}, in the snapshot before:"
-        " is its disk mounted?"
-    )
+    return Said(
+        "%(path)s is empty or gone, and had %(count)s files, %(size)s, in the snapshot before: is its disk mounted?",
+        path=path.path, count=path.files, size=format_size(path.bytes),
+    )  # fmt: skip
 
 
 def _fewer_files(now: Figures, past: Past, settings: GuardSettings) -> list[str]:
     usual = median([figures.files for figures in past.trusted[-_LATELY:]])
     if not _fell(now.files, usual, [figures.files for figures in past.accepted], settings.shrink):
         return []
-    return [f"{_percent(1 - now.files / usual)} of the files are gone: {now.files} instead of about {usual:.0f}"]
+    text = "%(share)s of the files are gone: %(count)s instead of about %(usual)s"
+    return [Said(text, share=_percent(1 - now.files / usual), count=now.files, usual=f"{usual:.0f}")]
 
 
 def _fewer_bytes(now: Figures, past: Past, look: Look, settings: GuardSettings) -> list[str]:
@@ -147,8 +149,8 @@ def _fewer_bytes(now: Figures, past: Past, look: Look, settings: GuardSettings) 
         before, after = (content.bytes_beside_logs for content in contents)
         if after > (1 - settings.shrink) * min(before, usual):
             return []
-    gone = _percent(1 - now.bytes / usual)
-    return [f"{gone} of the bytes are gone: {format_size(now.bytes)} instead of about {format_size(usual)}"]
+    text, gone = "%(share)s of the bytes are gone: %(size)s instead of about %(usual)s", _percent(1 - now.bytes / usual)
+    return [Said(text, share=gone, size=format_size(now.bytes), usual=format_size(usual))]
 
 
 def _fell(value: float, usual: float, before: Sequence[float], share: float) -> bool:
@@ -175,20 +177,26 @@ def _rewritten(
     """Much was touched: was it also filled with new data, and with what kind of data?"""
     if now.added < _REWRITTEN * touched * parent.bytes:
         return []
-    found = []
+    found: list[str] = []
     if touched >= settings.change and not _usual_change(touched, trusted):
         found.append(
-            f"{_percent(touched)} of the {parent.files} files of the snapshot before were changed, replaced or are"
-            f" gone, with {format_size(now.added)} of new data"
-        )
+            Said(
+                "%(share)s of the %(count)s files of the snapshot before were changed, replaced or are gone, with"
+                " %(size)s of new data",
+                share=_percent(touched), count=parent.files, size=format_size(now.added),
+            )
+        )  # fmt: skip
     ratio = now.stored / now.added if now.added else 0.0
     if now.added >= _LEAST_ADDED_BYTES and ratio >= settings.incompressible:
         usual = usual_ratio()
         if usual is not None and usual <= _BETTER * ratio:
             found.append(
-                f"new data does not compress any more: stored in {_percent(ratio)} of its size, where"
-                f" {_percent(usual)} was usual, and {_percent(touched)} of the files were touched; encrypted?"
-            )
+                Said(
+                    "new data does not compress any more: stored in %(share)s of its size, where %(usual)s was usual,"
+                    " and %(touched)s of the files were touched; encrypted?",
+                    share=_percent(ratio), usual=_percent(usual), touched=_percent(touched),
+                )
+            )  # fmt: skip
     return found
 
 
@@ -202,7 +210,8 @@ def _renamed(parent: Figures, now: Figures, look: Look, settings: GuardSettings)
     if count < settings.at_least_files or count < settings.change / 2 * now.files:
         return []
     most = max(strange, key=lambda ending: (strange[ending], ending)).decode("utf-8", "replace")
-    return [f"{count} of {now.files} files have endings that no file had before, most of them {most!r}; renamed?"]
+    text = "%(count)s of %(all)s files have endings that no file had before, most of them %(ending)s; renamed?"
+    return [Said(text, count=count, all=now.files, ending=repr(most))]
 
 
 _ENDING: Final = re.compile(rb"[^.]\.([^.]{1,24})$")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backup.drills.levels import WHOLE
+from config.said import packed, unpacked
 
 if TYPE_CHECKING:
     from backup.catalog import Catalog
@@ -20,7 +21,7 @@ CREATE TABLE IF NOT EXISTS drills (
     id INTEGER PRIMARY KEY, run INTEGER, job TEXT NOT NULL, repository TEXT NOT NULL, snapshot TEXT NOT NULL,
     level TEXT NOT NULL, verdict TEXT NOT NULL, started_at TEXT NOT NULL, ended_at TEXT NOT NULL,
     rto_seconds REAL, rpo_seconds REAL, files INTEGER NOT NULL, bytes INTEGER NOT NULL, message TEXT NOT NULL,
-    planted TEXT
+    planted TEXT, said TEXT
 );
 """
 _WHOLE = f"({', '.join(repr(level.value) for level in WHOLE)})"
@@ -61,12 +62,12 @@ class PastDrills:
         """
         sql = """
             INSERT INTO drills (run, job, repository, snapshot, level, verdict, started_at, ended_at, rto_seconds,
-                rpo_seconds, files, bytes, message, planted)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                rpo_seconds, files, bytes, message, planted, said)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
         row = (
             run, drill.job, drill.repository, drill.snapshot, drill.level, drill.verdict, _text(drill.started_at),
             _text(drill.ended_at), drill.rto_seconds, drill.rpo_seconds, drill.files, drill.bytes, drill.message,
-            planted,
+            planted, packed(drill.message),
         )  # fmt: skip
         self._catalog.change((sql, [row]))
 
@@ -92,7 +93,7 @@ def _drill(row: sqlite3.Row) -> PastDrill:
     return PastDrill(
         row["id"], row["job"], row["repository"], row["snapshot"], row["level"], row["verdict"],
         _moment(row["started_at"]), _moment(row["ended_at"]), row["rto_seconds"], row["rpo_seconds"], row["files"],
-        row["bytes"], row["message"],
+        row["bytes"], unpacked(row["message"], row["said"]),
     )  # fmt: skip
 
 

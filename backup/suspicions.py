@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from config.said import Said, packed, unpacked
+
 if TYPE_CHECKING:
     from backup.catalog import Catalog
 
@@ -22,7 +24,7 @@ CREATE TABLE IF NOT EXISTS suspicions (
     agreed_at TEXT, author TEXT, comment TEXT, PRIMARY KEY (repository, snapshot)
 ) WITHOUT ROWID;
 """
-_REASONS_LOST = "it was flagged when it was taken; the reasons were lost with the catalog"
+_REASONS_LOST = Said("it was flagged when it was taken; the reasons were lost with the catalog")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Suspicions:
 
     def add(self, found: Iterable[Suspicion]) -> None:
         """Note suspicions; one that is known already stays as it is, its agreement included."""
-        rows = [(s.repository, s.snapshot, s.job, _text(s.taken_at), json.dumps(s.reasons)) for s in found]
+        rows = [(s.repository, s.snapshot, s.job, _text(s.taken_at), _written(s.reasons)) for s in found]
         sql = "INSERT OR IGNORE INTO suspicions (repository, snapshot, job, taken_at, reasons) VALUES (?, ?, ?, ?, ?)"
         if rows:
             self._catalog.change((sql, rows))
@@ -80,9 +82,19 @@ def _suspicion(row: "Iterable[object]") -> Suspicion:
     repository, snapshot, job, taken_at, reasons, agreed_at, author, comment = row
     return Suspicion(
         str(repository), str(snapshot), str(job), datetime.fromisoformat(str(taken_at)),
-        tuple(json.loads(str(reasons))), datetime.fromisoformat(str(agreed_at)) if agreed_at else None,
+        _read(str(reasons)), datetime.fromisoformat(str(agreed_at)) if agreed_at else None,
         str(author) if author else None, str(comment) if comment else None,
     )  # fmt: skip
+
+
+def _written(reasons: Iterable[str]) -> str:
+    """Write each as it reads, with what it was made of beside it."""
+    return json.dumps([[reason, packed(reason)] for reason in reasons])
+
+
+def _read(written: str) -> tuple[str, ...]:
+    """Read what ``_written`` wrote; earlier versions wrote the texts alone."""
+    return tuple(one if isinstance(one, str) else unpacked(*one) for one in json.loads(written))
 
 
 def _text(moment: datetime) -> str:

@@ -42,6 +42,16 @@ def listed(texts: Sequence[str]) -> str:
     return reduce(lambda first, second: Said("%(first)s, %(second)s", first=first, second=second), texts or ("",))
 
 
+def chained(texts: Sequence[str]) -> str:
+    """Join texts by semicolons so that each is still said in its own right; no texts are an empty one."""
+    return reduce(lambda first, second: Said("%(first)s; %(second)s", first=first, second=second), texts or ("",))
+
+
+def numbered(number: int, one: str, many: str) -> Said:
+    """Say a number with its noun: ``one`` and ``many`` have ``%(count)s`` where the number goes."""
+    return Said(one if number == 1 else many, count=number)
+
+
 def packed(text: str) -> str | None:
     """Return as JSON what ``text`` was made of, to be kept beside it; None for a plain string."""
     return json.dumps(_plain(text), ensure_ascii=False, default=str) if isinstance(text, Said) else None

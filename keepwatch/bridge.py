@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from backup.past_drills import PastDrill
 from config.checks.forecast import ForecastSettings
 from config.jobs import JobSettings
-from config.said import Said
+from config.said import Said, chained
 from config.units import format_duration, format_size
 from keepwatch.duties import BACKUPS
 from keepwatch.orders import agree_command as agree_command  # the page asks here for all it says of backups
@@ -119,7 +119,7 @@ def _judge_snapshots(job: JobView, repository: str, now: datetime) -> Result:
     message = Said(
         "snapshot %(snapshot)s: %(why)s; nothing is forgotten or pruned until somebody agrees: %(command)s",
         snapshot=Said("%(names)s and %(count)s more", names=which, count=len(waiting) - 1) if waiting[1:] else which,
-        why="; ".join(first.reasons), command=agree_command(job.name),
+        why=chained(first.reasons), command=agree_command(job.name),
     )  # fmt: skip
     return Result(_guard(job.name), repository, Status.CRITICAL, message, now, 0.0)
 

@@ -4,8 +4,8 @@ from backup.errors import BackupError
 from backup.forget import all_together, execute_forget, plan_forget
 from backup.prune import execute_prune, plan_prune
 from backup.retaining import extend_retention
+from config.said import Said, numbered
 from config.units import format_size
-from config.wording import counted
 from keepwatch.guarding import require_agreement
 from keepwatch.orders import Ending
 from keepwatch.remembering import proven_snapshots, remember
@@ -26,7 +26,8 @@ def forget(work: Work) -> Ending:
         removed = execute_forget(repository, plan)
     tidy_log(work, repository)
     remember(repository, order.repository, work.catalog, work.clock)
-    message = f"{counted(len(plan.kept), 'snapshot')} kept, {len(removed)} forgotten"
+    kept = numbered(len(plan.kept), "%(count)s snapshot", "%(count)s snapshots")
+    message = Said("%(kept)s kept, %(gone)s forgotten", kept=kept, gone=len(removed))
     return Ending("succeeded", message, figures={"kept": len(plan.kept), "forgotten": len(removed)})
 
 
@@ -38,10 +39,10 @@ def prune(work: Work) -> Ending:
         report = execute_prune(repository, plan_prune(repository))
         repository.load_index()
     remember(repository, work.order.repository, work.catalog, work.clock)
-    message = (
-        f"{format_size(report.freed_bytes)} given back; {counted(report.deleted_packs, 'pack')} removed,"
-        f" {report.rewritten_packs} rewritten"
-    )
+    message = Said(
+        "%(size)s given back; %(packs)s removed, %(rewritten)s rewritten", size=format_size(report.freed_bytes),
+        packs=numbered(report.deleted_packs, "%(count)s pack", "%(count)s packs"), rewritten=report.rewritten_packs,
+    )  # fmt: skip
     return Ending("succeeded", message, figures={"bytes_freed": report.freed_bytes})
 
 
@@ -53,5 +54,6 @@ def extend(work: Work) -> Ending:
     until = work.clock() + lasting
     with repository.lock(retry_for=LOCK_WAIT):
         files = extend_retention(repository.storage, until, work.stop.is_set)
-    message = f"{counted(files, 'file')} cannot be deleted before {until:%Y-%m-%d}"
+    many = numbered(files, "%(count)s file", "%(count)s files")
+    message = Said("%(files)s cannot be deleted before %(day)s", files=many, day=f"{until:%Y-%m-%d}")
     return Ending("succeeded", message, figures={"files": files})

@@ -19,9 +19,9 @@ from backup.pack_memory import PackMemory
 from backup.past_drills import PastDrill, PastDrills
 from backup.storage.open import open_configured
 from config.drills import AssertSettings, DrillSettings
+from config.said import Said, chained, numbered
 from config.secrets import read_password
 from config.units import format_duration, format_size
-from config.wording import counted
 from keepwatch.orders import Ending, Order, Progress
 from keepwatch.verifying import Portion, RollingReading, portion_of, verify_and_remember
 from keepwatch.work import LOCK_WAIT, Work
@@ -49,15 +49,19 @@ def prove_repository(work: Work) -> Ending:
     if found.problem:
         hint = "`keepwatch verify --read-data` shows the whole extent; the runbook repository-problem says what to do"
         return Ending("failed", found.problem, hint, 4, figures)
-    read = f"; {counted(found.packs_read, 'pack')}, {format_size(found.bytes_read)}, read" if found.packs_read else ""
-    return Ending("succeeded", f"no errors were found{read}", figures=figures)
+    said: list[str] = [Said("no errors were found")]
+    if found.packs_read:
+        packs = numbered(found.packs_read, "%(count)s pack", "%(count)s packs")
+        said.append(Said("%(packs)s, %(size)s, read", packs=packs, size=format_size(found.bytes_read)))
+    return Ending("succeeded", chained(said), figures=figures)
 
 
 def drill(work: Work) -> Ending:
     """Carry out a ``drill`` order."""
     settings = work.job.drill
     if settings is not None and settings.load_limit is not None and not _is_calm(work, settings):
-        message = f"the load stayed above {settings.load_limit:g} per core for {format_duration(settings.load_wait)}"
+        text, waited = "the load stayed above %(limit)s per core for %(time)s", format_duration(settings.load_wait)
+        message = Said(text, limit=f"{settings.load_limit:g}", time=waited)
         return Ending("inconclusive", message, "drill at a quieter time, or raise load_limit", 3)
     repository = work.settings.repositories[work.order.repository]
     wishes = wishes_of(work)
@@ -145,20 +149,19 @@ def _is_calm(work: Work, settings: DrillSettings) -> bool:
 
 def drill_ending(report: DrillReport, journal_line: int) -> Ending:
     """Turn a drill's report into an ending. A planted fault that was found is a success of the drill."""
-    evidence = f"; line {journal_line} of the drill journal"
-    message = report.message + evidence
+    said = [report.message, Said("line %(number)s of the drill journal", number=journal_line)]
     figures: dict[str, float] = {"files": report.files, "bytes": report.bytes}
     if report.rto_seconds is not None:
         figures["rto_seconds"] = report.rto_seconds
     if report.rpo_seconds is not None:
         figures["rpo_seconds"] = report.rpo_seconds
     if report.scratch:
-        message += f"; the restored files are in {report.scratch}"
+        said.append(Said("the restored files are in %(folder)s", folder=str(report.scratch)))
     if report.plant_found is not None:
         outcome, code = ("succeeded", 0) if report.plant_found else ("failed", 4)
     else:
         outcome, code = _VERDICTS[report.verdict]
-    return Ending(outcome, message, "" if code == 0 else report.hint, code, figures, report.snapshot_id)
+    return Ending(outcome, chained(said), "" if code == 0 else report.hint, code, figures, report.snapshot_id)
 
 
 _VERDICTS = {

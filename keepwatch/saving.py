@@ -9,8 +9,8 @@ from backup.archiver import backup
 from backup.fingerprints import Fingerprints
 from backup.index_cache import IndexCache
 from backup.sources.files import FilesSource
+from config.said import Said, chained, numbered
 from config.units import format_duration, format_size
-from config.wording import counted
 from keepwatch import hooks
 from keepwatch.guarding import Guard
 from keepwatch.orders import Ending, Progress
@@ -42,16 +42,19 @@ def _copied(work: Work, shared: "Shared") -> Ending:
     remember(shared.target, work.order.repository, work.catalog, work.clock)
     snapshot, report, summary = shared.snapshot, shared.report, shared.snapshot.summary
     figures: dict[str, float] = {"bytes_added": report.bytes, "bytes_stored": report.stored_bytes}
-    message = f"copied from {shared.origin}: snapshot {snapshot.short_id}"
+    parts: list[str] = [
+        Said("copied from %(origin)s: snapshot %(snapshot)s", origin=shared.origin, snapshot=snapshot.short_id)
+    ]
     if summary:
-        message += f", {counted(summary.total_files_processed, 'file')}, {format_size(summary.total_bytes_processed)}"
+        saved = numbered(summary.total_files_processed, "%(count)s file", "%(count)s files")
+        parts.append(Said("%(files)s, %(size)s", files=saved, size=format_size(summary.total_bytes_processed)))
         figures |= {
             "files_new": summary.files_new, "files_changed": summary.files_changed,
             "files_unmodified": summary.files_unmodified, "files_unreadable": 0,
             "bytes_processed": summary.total_bytes_processed,
         }  # fmt: skip
-    message += f"; {format_size(report.stored_bytes)} stored"
-    return Ending("succeeded", message, figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
+    parts.append(Said("%(size)s stored", size=format_size(report.stored_bytes)))
+    return Ending("succeeded", chained(parts), figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
 
 
 def _read_source(work: Work) -> Ending:
@@ -92,26 +95,31 @@ def _read_source(work: Work) -> Ending:
         log.warning("not saved as it should be", extra={"path": problem.path, "reason": problem.reason})
     took = format_duration(report.ended_at - report.started_at)
     files = report.files_new + report.files_changed + report.files_unmodified
-    message = (
-        f"{counted(files, 'file')}, {format_size(report.bytes_processed)} in {took}; {report.files_new} new,"
-        f" {report.files_changed} changed, {format_size(report.bytes_stored)} stored"
-    )
+    said: list[str] = [
+        Said(
+            "%(files)s, %(size)s in %(took)s; %(new)s new, %(changed)s changed, %(stored)s stored",
+            files=numbered(files, "%(count)s file", "%(count)s files"), size=format_size(report.bytes_processed),
+            took=took, new=report.files_new, changed=report.files_changed, stored=format_size(report.bytes_stored),
+        )
+    ]  # fmt: skip
     if report.left_out:
-        message += f"; {report.left_out} left out, which this user may not read"
+        said.append(Said("%(count)s left out, which this user may not read", count=report.left_out))
     skew = report.manifest.get("skew_seconds")
     if isinstance(skew, float | int):
-        message += f"; members of the group lie {format_duration(skew)} apart"
+        said.append(Said("members of the group lie %(time)s apart", time=format_duration(skew)))
     if base_backup := report.manifest.get("base_backup"):
-        message += f"; base backup: {base_backup}"
+        said.append(Said("base backup: %(what)s", what=str(base_backup)))
     if report.partial:
         first = report.unreadable[0]
-        message = f"{counted(len(report.unreadable), 'file')} unreadable, first {first.path}: {first.reason}; {message}"
+        many = numbered(len(report.unreadable), "%(count)s file", "%(count)s files")
+        text = "%(files)s unreadable, first %(path)s: %(why)s"
+        said.insert(0, Said(text, files=many, path=first.path, why=first.reason))
     if guard.reasons:
-        message = f"suspicious: {'; '.join(guard.reasons)}; {message}"
+        said.insert(0, Said("suspicious: %(why)s", why=chained(guard.reasons)))
     unreadable = "see the log for the files, and run as a user who may read them" if report.partial else ""
     return Ending(
         "partial" if report.partial else "succeeded",
-        message,
+        chained(said),
         guard.hint or unreadable,
         3 if report.partial else 0,
         {

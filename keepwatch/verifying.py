@@ -18,7 +18,7 @@ from backup.repository import Repository
 from backup.rolling import choose
 from backup.verify import Finding, verify
 from config.jobs import RepositorySettings
-from config.wording import counted
+from config.said import Said, chained, numbered
 from keepwatch.orders import Progress
 
 _REMEMBER_EVERY = 64
@@ -58,8 +58,11 @@ class Verification:
             return None
         needed = {finding.subject: finding.message for finding in errors if finding.code == "pack-needed"}
         first = next((finding for finding in errors if finding.subject in needed), errors[0])
-        line = f"{counted(len(errors), 'error')}, first {first.subject}: {first.message}"
-        return f"{line}; {needed[first.subject]}" if first.subject in needed else line
+        line = Said(
+            "%(errors)s, first %(subject)s: %(what)s", subject=first.subject, what=first.message,
+            errors=numbered(len(errors), "%(count)s error", "%(count)s errors"),
+        )  # fmt: skip
+        return chained([line, needed[first.subject]]) if first.subject in needed else line
 
 
 def portion_of(settings: RepositorySettings, *, read_data: bool = False) -> Portion:

@@ -19,6 +19,7 @@ from backup.applications.manifest import FILE_NAME, Manifest, differences
 from backup.drills.assertions import Assertion, judge, run_command
 from backup.errors import ApplicationError, RestoreError
 from backup.repository import Repository
+from config.said import Said
 
 
 @dataclass(slots=True)
@@ -131,11 +132,12 @@ def _ask(
     if saved is not None:
         found = running.manifest()
         if replayed:
-            counts = f"{len(found.tables)} tables, {found.rows} rows after the log was replayed"
+            text = "%(server)s runs on it: %(tables)s tables, %(rows)s rows after the log was replayed"
         else:
             outcome.failures += [(folder.name, problem) for problem in differences(saved, found)]
-            counts = f"{len(saved.tables)} tables, {found.rows} rows, none missing"
-        outcome.proofs.append(f"{found.kind} {found.version} runs on it: {counts}")
+            text = "%(server)s runs on it: %(tables)s tables, %(rows)s rows, none missing"
+        server, tables = f"{found.kind} {found.version}", len((found if replayed else saved).tables)
+        outcome.proofs.append(Said(text, server=server, tables=tables, rows=found.rows))
     for assertion in assertions:
         if assertion.sql:
             _note(outcome, assertion, judge(assertion, running, now))
@@ -147,4 +149,4 @@ def _note(outcome: Outcome, assertion: Assertion, fault: str) -> None:
     if fault:
         outcome.failures.append(("assertion", fault))
     else:
-        outcome.proofs.append(f"holds: {assertion}")
+        outcome.proofs.append(Said("holds: %(what)s", what=str(assertion)))

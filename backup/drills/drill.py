@@ -40,8 +40,8 @@ from backup.snapshot import Snapshot
 from backup.sources.base import Problem
 from backup.storage.base import Storage
 from backup.verify import Severity, verify
+from config.said import Said, chained, numbered
 from config.units import format_duration, format_size
-from config.wording import counted
 
 _PROBLEMS_KEPT = 100
 _SPARE_BYTES = 64 << 20
@@ -132,18 +132,24 @@ class _Drill:
         found = list(verify(repository, choose=choose, on_pack=self._on_pack, only=snapshot))
         errors = [finding for finding in found if finding.severity is Severity.ERROR]
         if errors:
-            self._fail(tuple(Problem(error.subject, error.message) for error in errors), "things", "are wrong")
-        packs = f"; {counted(self._report.packs_read, 'pack')} read and proven" if choose else ""
+            problems = tuple(Problem(error.subject, error.message) for error in errors)
+            self._fail(problems, "%(count)s thing is wrong", "%(count)s things are wrong")
         summary = snapshot.summary
-        files = counted(summary.total_files_processed, "file") if summary else "all trees"
-        self._note(files=summary.total_files_processed if summary else 0)
-        self._conclude(Verdict.PASSED, f"the structure of {files} is whole{packs}{self._lateness()}", "")
+        count = summary.total_files_processed if summary else 0
+        files = numbered(count, "%(count)s file", "%(count)s files") if summary else Said("all trees")
+        said: list[str] = [Said("the structure of %(files)s is whole", files=files)]
+        if choose:
+            packs = numbered(self._report.packs_read, "%(count)s pack", "%(count)s packs")
+            said.append(Said("%(packs)s read and proven", packs=packs))
+        self._note(files=count)
+        self._conclude(Verdict.PASSED, chained([*said, *self._lateness()]), "")
 
     def _restore(self, repository: Repository, snapshot: Snapshot, folder: Path) -> RestorePlan:
         wishes = self._wishes
         plan = plan_restore(repository, snapshot, folder, include=self._planting.include)
         if not plan.files:
-            self._conclude(Verdict.FAILED, "the snapshot is empty: no file is in it", "what is the job's source?")
+            hint = "is a disk not mounted, or another folder meant? `keepwatch snapshots` tells when it last had files"
+            self._conclude(Verdict.FAILED, Said("the snapshot is empty: no file is in it"), hint)
             raise _Over
         if wishes.level is Level.SAMPLE:
             plan = sample(plan, wishes.sample_share, wishes.seed)
@@ -158,7 +164,7 @@ class _Drill:
         took = self._clocked_seconds()
         self._note(files=restored.files, bytes=restored.bytes)
         if restored.problems:
-            self._fail(restored.problems, "files", "did not come back")
+            self._fail(restored.problems, "%(count)s file did not come back", "%(count)s files did not come back")
         if wishes.level in WHOLE:
             self._note(rto_seconds=took)
         return plan
@@ -174,10 +180,14 @@ class _Drill:
             )  # fmt: skip
         self._note(compared=compared)
         if compared.mismatches:
-            self._fail(tuple(compared.mismatches), "files", "came back different")
+            mismatches = tuple(compared.mismatches)
+            self._fail(mismatches, "%(count)s file came back different", "%(count)s files came back different")
         if compared.unjudged:
             first = compared.unjudged[0]
-            message = f"{len(compared.unjudged)} restored files cannot be read back, first {first.path}: {first.reason}"
+            message = Said(
+                "%(count)s restored files cannot be read back, first %(path)s: %(why)s",
+                count=len(compared.unjudged), path=first.path, why=first.reason,
+            )  # fmt: skip
             self._conclude(Verdict.INCONCLUSIVE, message, "run the drill as root")
             raise _Over
         if not whole:
@@ -191,8 +201,10 @@ class _Drill:
         with self._off_the_clock():
             since = unchanged_since(repository, snapshot, limit, pretend=self._planting.pretends_staleness)
         if since is not None:
-            age = format_duration(snapshot.time - since)
-            message = f"the source has not changed for {age}: the data are those of {since:%Y-%m-%d %H:%M} UTC"
+            message = Said(
+                "the source has not changed for %(time)s: the data are those of %(day)s UTC",
+                time=format_duration(snapshot.time - since), day=f"{since:%Y-%m-%d %H:%M}",
+            )  # fmt: skip
             self._conclude(Verdict.FAILED, message, "is the job still pointed at the live data?")
             raise _Over
 
@@ -225,7 +237,7 @@ class _Drill:
             proofs += outcome.proofs
         self._note(proofs=tuple(proofs))
         if not proofs:
-            message = "the job has no application and no assertion that could be judged"
+            message = Said("the job has no application and no assertion that could be judged")
             self._conclude(Verdict.INCONCLUSIVE, message, "give the drill an `assert`, or the level `restore`")
             raise _Over
         return proofs
@@ -265,7 +277,9 @@ class _Drill:
     def _judge_application(self, outcome: Outcome) -> None:
         if outcome.failures:
             problems = tuple(Problem(path, reason) for path, reason in outcome.failures)
-            self._fail(problems, "things", "are not as they were saved", hint="`keepwatch drill log` has the evidence")
+            hint = "`keepwatch drill log` has the evidence"
+            one, many = "%(count)s thing is not as it was saved", "%(count)s things are not as they were saved"
+            self._fail(problems, one, many, hint=hint)
 
     # ---- in between
 
@@ -363,47 +377,48 @@ class _Drill:
     def _conclude(self, verdict: Verdict, message: str, hint: str | None) -> None:
         self._note(verdict=verdict, message=message, hint=hint or "")
 
-    def _fail(self, problems: tuple[Problem, ...], things: str, what: str, *, hint: str = _DEEPER) -> None:
-        """Conclude that something failed, and end."""
+    def _fail(self, problems: tuple[Problem, ...], one: str, many: str, *, hint: str = _DEEPER) -> None:
+        """Conclude that something failed, and end; ``one`` or ``many`` say what is so of how many."""
         first = problems[0]
         no_room = next((problem for problem in problems if problem.reason in _NO_ROOM), None)
         self._note(problems=problems[:_PROBLEMS_KEPT])
         if no_room is not None:
-            message = f"scratch was full before everything came back: {no_room.path}: {no_room.reason}"
+            text = "scratch was full before everything came back: %(path)s: %(why)s"
+            message = Said(text, path=no_room.path, why=no_room.reason)
             self._conclude(Verdict.INCONCLUSIVE, message, "free space there, or point drills to a larger disk")
             raise _Over
-        one = {"files": "1 file", "things": "1 thing"}[things]
-        if len(problems) == 1:
-            what = what.replace("are ", "is ", 1).replace("they were", "it was")
-        count = one if len(problems) == 1 else f"{len(problems)} {things}"
-        self._conclude(Verdict.FAILED, f"{count} {what}, first {first.path}: {first.reason}", hint)
+        what = numbered(len(problems), one, many)
+        message = Said("%(what)s, first %(path)s: %(why)s", what=what, path=first.path, why=first.reason)
+        self._conclude(Verdict.FAILED, message, hint)
         raise _Over
 
     def _pass(self, plan: RestorePlan, compared: Compared, proofs: list[str]) -> None:
         took = self._report.rto_seconds
-        share = "a sample: " if self._wishes.level is Level.SAMPLE else ""
-        back = f" back in {format_duration(took)}" if took is not None else " back"
-        message = (
-            f"{share}{counted(plan.files, 'file')}, {format_size(plan.bytes)}{back}, every byte and field as saved;"
-            f" live source: {counted(compared.live_same, 'unchanged file')} with the same bytes,"
-            f" {compared.live_changed} changed since, {compared.live_gone} gone"
-        )
-        message = "; ".join([message, *proofs])
-        self._conclude(Verdict.PASSED, self._lateness(before=True) + message, "")
+        files = numbered(plan.files, "%(count)s file", "%(count)s files")
+        back = Said("back in %(time)s", time=format_duration(took)) if took is not None else Said("back")
+        text = "%(files)s, %(size)s %(back)s, every byte and field as saved"
+        came = Said(text, files=files, size=format_size(plan.bytes), back=back)
+        same = numbered(compared.live_same, "%(count)s unchanged file", "%(count)s unchanged files")
+        text = "live source: %(same)s with the same bytes, %(changed)s changed since, %(gone)s gone"
+        live = Said(text, same=same, changed=compared.live_changed, gone=compared.live_gone)
+        if self._wishes.level is Level.SAMPLE:
+            came = Said("a sample: %(what)s", what=came)
+        self._conclude(Verdict.PASSED, chained([*self._lateness(), came, live, *proofs]), "")
 
-    def _lateness(self, *, before: bool = False) -> str:
+    def _lateness(self) -> list[str]:
         """Note whether the objectives were met, and say what was not."""
         wishes, report = self._wishes, self._report
         rto_met = _met(report.rto_seconds, wishes.rto_objective)
         rpo_met = _met(report.rpo_seconds, wishes.rpo_objective)
         self._note(rto_met=rto_met, rpo_met=rpo_met)
-        said = []
+        said: list[str] = []
         if rto_met is False and wishes.rto_objective is not None:
-            said.append(f"too slow: objective {format_duration(wishes.rto_objective)}")
+            said.append(Said("too slow: objective %(time)s", time=format_duration(wishes.rto_objective)))
         if rpo_met is False and wishes.rpo_objective is not None:
             age = format_duration(report.rpo_seconds or 0)
-            said.append(f"too old: {age}, objective {format_duration(wishes.rpo_objective)}")
-        return "".join(f"{text}; " for text in said) if before else "".join(f"; {text}" for text in said)
+            objective = format_duration(wishes.rpo_objective)
+            said.append(Said("too old: %(age)s, objective %(time)s", age=age, time=objective))
+        return said
 
 
 def _met(seconds: float | None, objective: timedelta | None) -> bool | None:

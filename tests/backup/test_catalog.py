@@ -8,6 +8,7 @@ import pytest
 
 from backup.catalog import Catalog, CatalogError, Request, SnapshotRow
 from backup.past_drills import PastDrill, PastDrills
+from config.said import Said, numbered
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -81,6 +82,22 @@ def test_drills_prove_snapshots_unless_a_fault_was_planted_or_they_failed(catalo
     assert [row.snapshot for row in drills.latest(5)] == ["bad", "abc"]
     assert drills.last_of_jobs()["docs"].snapshot == "bad"
     assert replace(drills.latest(5)[1], id=0) == DRILL
+
+
+def test_what_a_message_was_made_of_is_kept_for_other_languages(catalog: Catalog) -> None:
+    for table in ("runs", "drills"):
+        catalog.change((f"ALTER TABLE {table} DROP COLUMN said", [()]))  # as earlier versions left it
+    catalog.close()
+    message = Said("%(files)s back", files=numbered(3, "%(count)s file", "%(count)s files"))
+    with Catalog(catalog.path) as reopened:
+        run = attempt(reopened, "passed", at=NOW, kind="drill")
+        reopened.end_run(run, "passed", message, now=NOW)
+        PastDrills(reopened).add(run, replace(DRILL, message=message))
+    with Catalog(catalog.path, to_read=True) as read:
+        for kept in (read.run(run).message, PastDrills(read).latest(1)[0].message):
+            assert kept == "3 files back"
+            assert isinstance(kept, Said)
+            assert kept.values["files"].text == "%(count)s files"
 
 
 def test_snapshots_are_replaced_by_what_was_last_seen(catalog: Catalog) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,12 @@ def test_a_disaster_is_saved_flagged_and_told_with_the_command_that_ends_it(
     assert told.status is Status.CRITICAL
     assert words in told.message
     assert TOLD in told.message
+
+
+def test_what_the_guard_says_reaches_a_page_in_another_language(held: Guarded) -> None:
+    page = PageRenderer(held.clock).page(replace(held.view(), language="zh-CN")).decode()
+    assert "65 个文件中有 65 个的扩展名前所未有" in page
+    assert "files have endings" not in page
 
 
 def test_forget_and_prune_are_held_and_say_why(held: Guarded) -> None:

@@ -27,7 +27,7 @@ ROOT = Path(languages.__file__).parents[1]
 TAGS = [file.stem for file in (ROOT / "languages").glob("*.toml")]
 PLACE = re.compile(r"%\(\w+\)s")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-ROOMS = ("config", "monitor", "keepwatch")
+ROOMS = ("config", "monitor", "backup", "keepwatch")
 WITH_NAMED_TEXTS = ("keepwatch/report/writing.py", "keepwatch/web/verdicts.py")
 """Modules whose texts without values have names of their own at the top, too."""
 
