@@ -85,6 +85,19 @@ def test_a_panel_that_asked_for_something_else_would_be_found(exported: set[str]
     }
 
 
+def test_whatever_an_alert_is_about_a_dashboard_shows() -> None:
+    parts = {rule["record"]: metrics_in(rule["expr"]) for rule in rules() if "record" in rule}
+    shown = {name for _, panel in panels() for expression in expressions(panel) for name in metrics_in(expression)}
+    shown |= {part for name in shown for part in parts.get(name, ())}
+    unseen = []
+    for rule in rules():
+        asked = metrics_in(rule["expr"])
+        asked |= {part for name in asked for part in parts.get(name, ())}
+        if "alert" in rule and not asked & shown:
+            unseen.append(rule["alert"])
+    assert unseen == ["Watchdog"], "which always fires"
+
+
 def test_prometheus_understands_each_expression(tmp_path: Path) -> None:
     known = {"$__rate_interval": "5m", "$instance": "erp-1", "$job": "documents"}
     rules = []
