@@ -1,10 +1,6 @@
 """Commands that save: backup, and what other commands need to carry out orders in the foreground."""
 
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -12,16 +8,15 @@ import typer
 from backup.catalog import Catalog
 from backup.pauses import Pauses
 from keepwatch.cli.mounting import mount
-from keepwatch.cli.options import JsonOption, Setup
+from keepwatch.cli.options import JobsArgument, JsonOption, QuietOption, Setup
 from keepwatch.cli.output import ProgressPrinter, complain, note, print_json
+from keepwatch.cli.stopping import stop_on_signal
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Ending, Order
 from keepwatch.runs import carry_out
 
-JobsArgument = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Which jobs; all by default.")]
 DetachOption = Annotated[bool, typer.Option("--detach", help="Let the running daemon do it.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 _LOOK_EVERY_SECONDS = 1.0
 _CODES = (
     "0 done; 1 failed; 2 usage or configuration; 3 partial; 10 no repository; 11 locked; 12 wrong password;"
@@ -32,25 +27,6 @@ _CODES = (
 def register(app: typer.Typer) -> None:
     """Add the command."""
     mount(app, backup, "keepwatch backup documents --full", _CODES)
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts at once."""
-    stop = threading.Event()
-
-    def ask(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        note("stopping; what is stored so far helps the next run. Once more to stop at once.")
-
-    before = [(number, signal.signal(number, ask)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        yield stop
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 class _PausedByRow:

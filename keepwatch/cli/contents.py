@@ -5,8 +5,7 @@ be written ``SNAPSHOT:SUBFOLDER`` as restic has it.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import datetime, tzinfo
 from typing import Annotated
 
@@ -19,11 +18,11 @@ from backup.finding import find as search
 from backup.listing import printable, walk
 from backup.repository import Repository
 from backup.snapshot import Snapshot
-from backup.walking import Place, locate, split_reference
+from backup.walking import Place, locate
 from config.units import format_size, parse_duration, parse_size
 from config.wording import counted
 from keepwatch.cli.mounting import mount
-from keepwatch.cli.opening import LOCK_WAIT, ChosenRepository, NoLockOption
+from keepwatch.cli.opening import ChosenRepository, NoLockOption, choose, reading
 from keepwatch.cli.options import JobOption, JsonOption, SnapshotArgument
 from keepwatch.cli.output import complain, note, print_json
 from keepwatch.clock import now
@@ -44,23 +43,6 @@ def register(app: typer.Typer) -> None:
         (dump, "keepwatch dump latest /srv/ledger > ledger.tar"),
     ):
         mount(app, command, example, _CODES)
-
-
-@contextmanager
-def reading(opened: Repository, *, no_lock: bool) -> Iterator[Repository]:
-    """Hold a lock, unless told not to, and have the index loaded while a repository is read."""
-    if no_lock:
-        opened.load_index()
-        yield opened
-        return
-    with opened.lock(retry_for=LOCK_WAIT, load_index=True):
-        yield opened
-
-
-def choose(opened: Repository, reference: str, job: str | None) -> tuple[Snapshot, str]:
-    """Find the snapshot that ``SNAPSHOT[:SUBFOLDER]`` means, and give the subfolder. Raises SnapshotMissing."""
-    name, folder = split_reference(reference)
-    return opened.find_snapshot(name, tags=[f"job:{job}"] if job else []), folder
 
 
 def _place(opened: Repository, reference: str, path: str, job: str | None) -> Place:

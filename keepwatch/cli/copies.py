@@ -10,11 +10,11 @@ from backup.copying import CopyPlan, execute_copy, plan_copy
 from backup.repository import Repository
 from config.units import format_size
 from config.wording import counted
-from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.mounting import mount
 from keepwatch.cli.opening import LOCK_WAIT
-from keepwatch.cli.options import DryRunOption, JobOption, JsonOption, Setup
+from keepwatch.cli.options import DryRunOption, JobOption, JsonOption, QuietOption, Setup
 from keepwatch.cli.output import ProgressPrinter, complain, moment, print_json, print_table
+from keepwatch.cli.stopping import stop_on_signal
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Progress

@@ -15,7 +15,7 @@ from backup.applications.together import Goal, goals
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from config.units import format_duration
-from keepwatch.cli.contents import choose
+from keepwatch.cli.opening import choose
 from keepwatch.errors import UsageError
 
 _USERS = {"postgres": "postgres", "mariadb": "mysql", "redis": "redis"}

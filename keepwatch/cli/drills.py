@@ -20,11 +20,12 @@ from backup.journal import Journal
 from backup.storage.open import open_storage
 from config.secrets import read_secret_file
 from config.units import format_duration
-from keepwatch.cli.backups import DetachOption, JobsArgument, QuietOption, hand_over, run_orders, stop_on_signal
+from keepwatch.cli.backups import DetachOption, hand_over, run_orders
 from keepwatch.cli.journals import HoldsOption, verify_journal
 from keepwatch.cli.mounting import exit_status, mount
-from keepwatch.cli.options import JsonOption, PasswordOption, Setup, UrlOption
+from keepwatch.cli.options import JobsArgument, JsonOption, PasswordOption, QuietOption, Setup, UrlOption
 from keepwatch.cli.output import ProgressPrinter, note, print_json, print_table
+from keepwatch.cli.stopping import stop_on_signal
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Order, Progress

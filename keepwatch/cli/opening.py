@@ -1,5 +1,7 @@
-"""Opening the repository that a command was told to work on: a configured one, or any by its URL."""
+"""Opening the repository that a command was told to work on, a configured one or any by its URL, and choosing in it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, timedelta, tzinfo
 from typing import Annotated
@@ -7,6 +9,8 @@ from typing import Annotated
 import typer
 
 from backup.repository import Repository
+from backup.snapshot import Snapshot
+from backup.walking import split_reference
 from config.jobs import RepositorySettings
 from keepwatch.cli.options import PasswordOption, RepositoryOption, Setup, UrlOption
 from keepwatch.clock import now
@@ -46,3 +50,20 @@ class ChosenRepository:
     def open(self) -> Repository:
         """Open it. Raises UsageError, SecretError, BackupError."""
         return open_repository(self.settings, clock=now, zone=self.zone)
+
+
+@contextmanager
+def reading(opened: Repository, *, no_lock: bool) -> Iterator[Repository]:
+    """Hold a lock, unless told not to, and have the index loaded while a repository is read."""
+    if no_lock:
+        opened.load_index()
+        yield opened
+        return
+    with opened.lock(retry_for=LOCK_WAIT, load_index=True):
+        yield opened
+
+
+def choose(opened: Repository, reference: str, job: str | None) -> tuple[Snapshot, str]:
+    """Find the snapshot that ``SNAPSHOT[:SUBFOLDER]`` means, and give the subfolder. Raises SnapshotMissing."""
+    name, folder = split_reference(reference)
+    return opened.find_snapshot(name, tags=[f"job:{job}"] if job else []), folder

@@ -33,6 +33,8 @@ PasswordOption = Annotated[
     Path | None, typer.Option("--password-file", help="Its password, with --repository-url.", show_default=False)
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+JobsArgument = Annotated[list[str] | None, typer.Argument(metavar="[JOB]...", help="Which jobs; all by default.")]
 JobOption = Annotated[str | None, typer.Option(help="Only snapshots of this job.", show_default=False)]
 SnapshotArgument = Annotated[str, typer.Argument(help="An id, a prefix of one, or latest.", show_default=False)]
 

@@ -10,9 +10,8 @@ import typer
 from backup.catalog import Catalog
 from backup.pauses import Pause, Pauses
 from keepwatch.cli.alerts import AuthorOption, CommentOption
-from keepwatch.cli.backups import JobsArgument
 from keepwatch.cli.mounting import mount
-from keepwatch.cli.options import JsonOption, Setup, duration
+from keepwatch.cli.options import JobsArgument, JsonOption, Setup, duration
 from keepwatch.cli.output import moment, note, print_json
 from keepwatch.clock import now
 

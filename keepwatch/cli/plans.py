@@ -15,11 +15,11 @@ from config.plans import Restore
 from config.units import format_duration
 from config.wording import counted
 from keepwatch.cli.alerts import AuthorOption
-from keepwatch.cli.backups import QuietOption, stop_on_signal
 from keepwatch.cli.journals import HoldsOption, verify_journal
 from keepwatch.cli.mounting import USUAL_CODES, exit_status, mount
-from keepwatch.cli.options import JsonOption, Setup
+from keepwatch.cli.options import JsonOption, QuietOption, Setup
 from keepwatch.cli.output import ProgressPrinter, ago, complain, moment, note, print_json, print_table
+from keepwatch.cli.stopping import stop_on_signal
 from keepwatch.clock import now
 from keepwatch.errors import UsageError
 from keepwatch.orders import Ending, Order, Progress

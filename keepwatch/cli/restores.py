@@ -16,13 +16,12 @@ from backup.restorer import RestoreReport, execute_restore
 from backup.tree import as_text
 from config.units import format_duration, format_size
 from config.wording import counted
-from keepwatch.cli.backups import QuietOption, stop_on_signal
-from keepwatch.cli.contents import reading
 from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
 from keepwatch.cli.mounting import mount
-from keepwatch.cli.opening import ChosenRepository, NoLockOption
-from keepwatch.cli.options import DryRunOption, JsonOption, SnapshotArgument
+from keepwatch.cli.opening import ChosenRepository, NoLockOption, reading
+from keepwatch.cli.options import DryRunOption, JsonOption, QuietOption, SnapshotArgument
 from keepwatch.cli.output import ProgressPrinter, complain, print_json
+from keepwatch.cli.stopping import stop_on_signal
 from keepwatch.errors import UsageError
 from keepwatch.orders import Progress
 
