@@ -32,17 +32,20 @@ class _Derivation(Thread):
 
 
 _under_way: dict[Request, _Derivation] = {}
+_asked: set[bytes] = set()
+"""Salts of what was derived already: whoever asks ahead too late is not to have it done once more."""
 
 
 def derive_ahead(request: Request) -> None:
     """Begin in a thread. Never raises: what cannot be derived is for `derive` to tell."""
-    if request not in _under_way:
+    if request not in _under_way and request[1] not in _asked:
         _under_way[request] = _Derivation(request)
         _under_way[request].start()
 
 
 def derive(request: Request) -> bytes:
     """Give the 64 bytes. Raises ValueError for parameters that scrypt does not take, MemoryError."""
+    _asked.add(request[1])
     begun = _under_way.pop(request, None)
     if begun is not None:
         begun.join()

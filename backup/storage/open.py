@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -76,10 +77,23 @@ def open_configured(
     waits to once it is set. Raises StorageError as
     `open_storage`, SecretError for a key file that cannot be read.
     """
-    found = os.environ if environ is None else environ
-    options = S3Options(
-        access_key_id=_secret(settings.access_key_id_file, found),
-        secret_access_key=_secret(settings.secret_access_key_file, found),
+    options = _options(settings, os.environ if environ is None else environ)
+    return _construct(settings.url, _Wishes(options, _pace(settings, clock, zone), clock, halt))
+
+
+def open_bare(settings: RepositorySettings, environ: Mapping[str, str]) -> Storage:
+    """Give the bucket of a configured repository to read from, with nothing that tries again, counts or limits.
+
+    Raises as `open_configured`.
+    """
+    options = replace(_options(settings, environ), retention=None)
+    return S3Storage(parse_s3(settings.url.removeprefix("s3:")), options)
+
+
+def _options(settings: RepositorySettings, environ: Mapping[str, str]) -> S3Options:
+    return S3Options(
+        access_key_id=_secret(settings.access_key_id_file, environ),
+        secret_access_key=_secret(settings.secret_access_key_file, environ),
         profile=settings.profile,
         region=settings.region,
         addressing=settings.addressing,
@@ -89,7 +103,6 @@ def open_configured(
         retention=settings.object_lock,
         retention_mode=settings.object_lock_mode,
     )
-    return _construct(settings.url, _Wishes(options, _pace(settings, clock, zone), clock, halt))
 
 
 def parse_s3(rest: str) -> S3Place:

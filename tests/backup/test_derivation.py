@@ -36,6 +36,13 @@ def test_what_was_derived_ahead_is_used_once_and_forgotten(monkeypatch: pytest.M
     assert asked == [REQUEST]
 
 
+def test_what_was_derived_already_is_not_begun_ahead_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = (b"a password", b"late", 1024, 8, 1)
+    derive(late)
+    monkeypatch.setattr(derivation, "_scrypt", pytest.fail)
+    derive_ahead(late)
+
+
 def test_parameters_that_scrypt_does_not_take_are_told_by_whoever_asks() -> None:
     bad = (b"a password", bytes(64), 1000, 8, 1)
     derive_ahead(bad)

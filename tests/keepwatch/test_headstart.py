@@ -1,12 +1,15 @@
 """The key is begun to be derived early where the guess is plain, and nothing at all happens where it is not."""
 
 import json
+import shutil
+import threading
 from pathlib import Path
 
 import pytest
 
 from backup.derivation import Request
 from keepwatch import headstart
+from tests.backup.s3_servers import BUCKET, KEY_ID, SECRET_KEY, S3Server, free_port, rclone_server
 
 SALT = "c2FsdA=="
 
@@ -87,3 +90,57 @@ def test_a_key_file_of_somebody_else_costs_nothing(place: Path, begun: list[Requ
     (place / "repository" / "keys" / ("0" * 64)).write_text(key)
     headstart.begin(["backup", "--config", str(place / "keepwatch.toml")], {})
     assert begun == []
+
+
+def write_far_away(place: Path, endpoint: str, mode: int = 0o600) -> list[str]:
+    """Name a bucket in the configuration, and give the command line."""
+    for name, secret in (("id", KEY_ID), ("secret", SECRET_KEY)):
+        (place / name).write_text(secret + "\n")
+        (place / name).chmod(mode)
+    write(
+        place,
+        f'[repositories.offsite]\nurl = "s3:{endpoint}/{BUCKET}/office"\npassword_file = "{place}/password"\n'
+        f'access_key_id_file = "{place}/id"\nsecret_access_key_file = "{place}/secret"\n',
+    )
+    return ["backup", "--config", str(place / "keepwatch.toml")]
+
+
+def fetching() -> list[threading.Thread]:
+    """What reads a key file now."""
+    return [thread for thread in threading.enumerate() if thread.name == "key file"]
+
+
+def wait_for_it() -> None:
+    for thread in fetching():
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_the_key_file_of_a_bucket_is_read_ahead_as_well(place: Path, begun: list[Request]) -> None:
+    with rclone_server(place) as server:
+        office = server.folder / BUCKET / "office"
+        shutil.copytree(place / "repository" / "keys", office / "keys")
+        headstart.begin(write_far_away(place, server.endpoint), {})
+        wait_for_it()
+    assert begun == WANTED
+
+
+def test_a_bucket_without_a_key_and_one_that_does_not_answer_cost_nothing(place: Path, begun: list[Request]) -> None:
+    with rclone_server(place) as server:
+        headstart.begin(write_far_away(place, server.endpoint), {})
+        wait_for_it()
+    headstart.begin(write_far_away(place, S3Server(f"127.0.0.1:{free_port()}", place).endpoint), {})
+    wait_for_it()
+    assert begun == []
+
+
+@pytest.mark.parametrize(("mode", "more"), [(0o644, ""), (0o600, "no_such_setting = 1\n")])
+def test_what_is_to_be_warned_of_or_refused_is_left_to_the_command(
+    place: Path, begun: list[Request], caplog: pytest.LogCaptureFixture, mode: int, more: str
+) -> None:
+    arguments = write_far_away(place, f"http://127.0.0.1:{free_port()}", mode)
+    with (place / "keepwatch.toml").open("a") as settings:
+        settings.write(more)
+    headstart.begin(arguments, {})
+    assert not fetching()
+    assert not caplog.records
