@@ -6,6 +6,7 @@ be held.
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -14,11 +15,23 @@ from backup.errors import BackupError
 from backup.repository import Repository
 from backup.snapshot import Snapshot
 from backup.suspicions import TAG, Suspicion, Suspicions
-from config.jobs import GuardSettings
+from config.databases import MariaDbSource, RedisSource, SqliteSource
+from config.jobs import GuardSettings, JobSettings
+from config.postgres import PostgresSource
 from keepwatch.errors import HeldByGuard, UsageError
 from keepwatch.orders import agree_command
 
 log = logging.getLogger(__name__)
+
+
+def bounds_for(job: JobSettings) -> GuardSettings:
+    """Return what makes a snapshot of a job suspicious. A database writes into all of its files: how many of them
+    changed says nothing about it, unlike what is gone and how well the new data compresses.
+    """
+    match job.source:
+        case PostgresSource() | MariaDbSource() | SqliteSource() | RedisSource():
+            return job.guard.model_copy(update={"change": math.inf})
+    return job.guard
 
 
 class Guard:

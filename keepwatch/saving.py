@@ -9,10 +9,10 @@ from backup.archiver import backup
 from backup.fingerprints import Fingerprints
 from backup.index_cache import IndexCache
 from backup.sources.files import FilesSource
-from config.said import Said, chained, numbered
+from config.said import Said, chained, listed, numbered
 from config.units import format_duration, format_size
 from keepwatch import hooks
-from keepwatch.guarding import Guard
+from keepwatch.guarding import Guard, bounds_for
 from keepwatch.orders import Ending, Progress
 from keepwatch.remembering import remember
 from keepwatch.work import LOCK_WAIT, Work
@@ -42,19 +42,18 @@ def _copied(work: Work, shared: "Shared") -> Ending:
     remember(shared.target, work.order.repository, work.catalog, work.clock)
     snapshot, report, summary = shared.snapshot, shared.report, shared.snapshot.summary
     figures: dict[str, float] = {"bytes_added": report.bytes, "bytes_stored": report.stored_bytes}
-    parts: list[str] = [
-        Said("copied from %(origin)s: snapshot %(snapshot)s", origin=shared.origin, snapshot=snapshot.short_id)
-    ]
+    text = "copied from %(origin)s: snapshot %(snapshot)s"
+    copied: str = Said(text, origin=shared.origin, snapshot=snapshot.short_id)
     if summary:
         saved = numbered(summary.total_files_processed, "%(count)s file", "%(count)s files")
-        parts.append(Said("%(files)s, %(size)s", files=saved, size=format_size(summary.total_bytes_processed)))
+        copied = listed([copied, saved, format_size(summary.total_bytes_processed)])
         figures |= {
             "files_new": summary.files_new, "files_changed": summary.files_changed,
             "files_unmodified": summary.files_unmodified, "files_unreadable": 0,
             "bytes_processed": summary.total_bytes_processed,
         }  # fmt: skip
-    parts.append(Said("%(size)s stored", size=format_size(report.stored_bytes)))
-    return Ending("succeeded", chained(parts), figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
+    message = chained([copied, Said("%(size)s stored", size=format_size(report.stored_bytes))])
+    return Ending("succeeded", message, figures=figures, snapshot=shared.snapshot_id, data_at=snapshot.time)
 
 
 def _read_source(work: Work) -> Ending:
@@ -68,7 +67,7 @@ def _read_source(work: Work) -> Ending:
         cache = work.state.path / "cache"
         if order.kind != "full":  # which is to read what is there
             repository.index_cache = IndexCache(cache, repository.config.id)
-        guard = Guard(repository, order.repository, order.job, job.guard, work.catalog)
+        guard = Guard(repository, order.repository, order.job, bounds_for(job), work.catalog)
         report = backup(
             repository,
             source,

@@ -91,7 +91,7 @@ class Books:
 
     def save(self) -> None:
         ending = self.run("incremental")
-        assert ending.outcome == "succeeded", f"{ending.message}: {ending.hint}"
+        assert (ending.outcome, ending.hint) == ("succeeded", ""), ending.message
 
     @contextlib.contextmanager
     def archiving(self) -> Iterator[Callable[[], WalStatus | None]]:

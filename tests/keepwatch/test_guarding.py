@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from backup.guard import Figures, Past, judge
 from backup.suspicions import Suspicions
+from config.jobs import JobSettings
 from keepwatch.cli.app import run
 from keepwatch.errors import UsageError
-from keepwatch.guarding import agree
+from keepwatch.guarding import agree, bounds_for
 from keepwatch.metrics import MetricsPage
 from keepwatch.web.page import PageRenderer
 from monitor.result import Status
@@ -187,3 +189,21 @@ def test_a_repository_given_by_its_url_is_not_pruned_while_it_has_a_tagged_snaps
     assert run(["prune", *where]) == 1
     assert "--in-spite-of-guard" in capsys.readouterr().err
     assert run(["prune", *where, "--in-spite-of-guard"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "stored", "suspicious"),
+    [
+        ({"type": "files", "paths": ["/srv"]}, 4 << 20, True),
+        ({"type": "postgres", "dsn": "service=ledger", "method": "physical"}, 4 << 20, False),
+        ({"type": "mariadb", "method": "physical"}, 4 << 20, False),
+        ({"type": "mariadb", "method": "physical"}, 20 << 20, True),
+    ],
+)
+def test_a_busy_database_writes_into_all_of_its_files_and_is_suspicious_only_when_nothing_compresses(
+    source: dict[str, object], stored: int, suspicious: bool
+) -> None:
+    job = JobSettings.model_validate({"source": source, "repositories": ["local"]})
+    before, now = Figures(200, 30 << 20, 0, 30 << 20, 6 << 20), Figures(200, 31 << 20, 0, 20 << 20, stored)
+    said = judge(now, before, Past([before]), [], lambda: 0.2, lambda: None, bounds_for(job))
+    assert bool(said) == suspicious, said
