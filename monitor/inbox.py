@@ -15,8 +15,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from config.checks import CheckBase
-from config.checks.data import HeartbeatCheck
-from config.checks.extensions import PushCheck
 from monitor.memory import Memories
 from monitor.result import Reading, Status
 
@@ -70,6 +68,14 @@ class Inbox:
 
     def expect(self, checks: Iterable[CheckBase], now: datetime) -> None:
         """Take these checks' senders for known, from now on, and no others."""
+        told = [check for check in checks if check.type in ("heartbeat", "push")]
+        self._heartbeats, self._pushes = self._senders(told, now) if told else ({}, {})
+
+    def _senders(self, checks: Iterable[CheckBase], now: datetime) -> tuple[dict[str, str], dict[str, str]]:
+        """Return the checks' names by what their senders are known by: of heartbeats, and of pushes."""
+        from config.checks.data import HeartbeatCheck  # whoever has no such check holds none of their models
+        from config.checks.extensions import PushCheck
+
         heartbeats: dict[str, str] = {}
         pushes: dict[str, str] = {}
         for check in checks:
@@ -80,7 +86,7 @@ class Inbox:
                         self._keep(check.name, Heartbeat(now))
             elif isinstance(check, PushCheck):
                 pushes[check.name] = check.token.get_secret_value()
-        self._heartbeats, self._pushes = heartbeats, pushes
+        return heartbeats, pushes
 
     def ping(self, token: str, kind: str, log: str, now: datetime) -> str:
         """Note what a job says: ``start``, ``success``, ``fail``, ``log``, or its exit code in digits. Returns the

@@ -103,10 +103,11 @@ def test_the_page_of_all_checks_is_up_to_date() -> None:
 
 def test_of_the_types_only_those_that_are_named_are_held() -> None:
     script = (
-        "import os, sys; from pathlib import Path; from config.loading import load;"
+        "import os, sys, keepwatch.daemon; from pathlib import Path; from config.loading import load;"
         "load(None, environ=os.environ, state_dir=Path('/var/lib/keepwatch'));"
         "print(*(name for name in sys.modules if name.startswith('config.checks.')))"
     )
     held = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "config.checks.host" in held.split()
-    assert {"config.checks.databases", "config.checks.services", "config.checks.snmp"} & set(held.split()) == set()
+    foreign = {f"config.checks.{name}" for name in ("data", "databases", "extensions", "services", "snmp")}
+    assert foreign & set(held.split()) == set()
