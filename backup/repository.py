@@ -45,7 +45,7 @@ from backup.owner import Owner
 from backup.pack import BlobEntry, BlobKind, PackBuilder, PackRecord, blob_id
 from backup.polynomial import random_irreducible
 from backup.reader import BlobReader, PackRead, missing_blob, plan_reads, reads
-from backup.repository_config import RepositoryConfig, format_config, parse_config
+from backup.repository_config import RepositoryConfig, format_config, holds_any, parse_config
 from backup.snapshot import Snapshot, format_snapshot, matches, parse_snapshot
 from backup.storage.base import CONFIG_NAME, Buffer, FileKind, Storage, delete_all
 from backup.storage.reading_ahead import Read, announced
@@ -108,7 +108,7 @@ class Repository:
 
         Raises BackupError when there is one already, or what may be the rest of one; StorageError.
         """
-        location = storage.properties.location if _is_there(storage) else ""
+        location = storage.properties.location if holds_any(storage) else ""
         if location:
             raise BackupError(
                 f"refused to make a repository at {location}: there is a config, a key or a snapshot already",
@@ -491,14 +491,3 @@ def _naming(index_file: str) -> Iterator[None]:
         yield
     except CorruptData as error:
         raise CorruptData(f"{error} in index {index_file[:8]}", name=index_file) from error
-
-
-def _is_there(storage: Storage) -> bool:
-    """Whether anything of a repository is in the storage; a storage that is not there yet holds nothing."""
-    for kind in (FileKind.CONFIG, FileKind.KEY, FileKind.SNAPSHOT):
-        try:
-            if next(iter(storage.list(kind)), None) is not None:
-                return True
-        except FileMissing:
-            continue
-    return False

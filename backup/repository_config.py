@@ -1,4 +1,5 @@
-"""The config of a repository: its version, its id, and the secret from which cut points are keyed.
+"""The config of a repository: its version, its id, and the secret from which cut points are keyed; and whether there is
+one at all.
 
 One JSON document, sealed like everything else, written once and never changed. Source: restic's doc/design.rst,
 "Repository Layout".
@@ -8,9 +9,9 @@ from dataclasses import dataclass
 
 import orjson
 
-from backup.errors import CorruptData, UnsupportedRepository
+from backup.errors import CorruptData, FileMissing, UnsupportedRepository
 from backup.polynomial import DEGREE, is_irreducible
-from backup.storage.base import CONFIG_NAME
+from backup.storage.base import CONFIG_NAME, FileKind, Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +46,14 @@ def parse_config(plain: bytes) -> RepositoryConfig:
     if polynomial.bit_length() - 1 > DEGREE or not is_irreducible(polynomial):
         raise CorruptData("its chunker polynomial is reducible", name=CONFIG_NAME)
     return RepositoryConfig(version, name, polynomial)
+
+
+def holds_any(storage: Storage) -> bool:
+    """Whether anything of a repository is in the storage; a storage that is not there yet holds nothing."""
+    for kind in (FileKind.CONFIG, FileKind.KEY, FileKind.SNAPSHOT):
+        try:
+            if next(iter(storage.list(kind)), None) is not None:
+                return True
+        except FileMissing:
+            continue
+    return False
