@@ -31,7 +31,7 @@ from backup.errors import BackupError, CorruptData, FileMissing, RepositoryLocke
 from backup.gate import Gate
 from backup.owner import Owner, process_is_alive
 from backup.rfc3339 import format_time, parse_time
-from backup.storage.base import FileKind, Storage
+from backup.storage.base import FileKind, Storage, delete_all
 from backup.unpacked import UnpackedFiles
 
 Clock = Callable[[], datetime]
@@ -132,10 +132,7 @@ class LockTable:
 
     def remove(self, name: str) -> None:
         """Delete a lock; one that is gone already is fine."""
-        try:
-            self._storage.delete(FileKind.LOCK, name)
-        except FileMissing:
-            log.debug("lock was gone", extra={"lock": name[:8]})
+        delete_all(self._storage, FileKind.LOCK, [name])
 
     def exists(self, name: str) -> bool:
         """Whether a lock file is still there."""

@@ -3,8 +3,8 @@
 A meter is made before workers are forked; what they do counts with their parent's. It refuses to cost anything: a
 worker that dies while it counts holds nobody up for longer than a second, and then one operation is missing.
 
-An operation is one call of the seam. On S3 a ``put`` is two requests, one of which looks whether the name is free; a
-listing is one for each page.
+An operation is one call of the seam. On S3 the ``put`` of a pack is two requests, one of which looks whether the name
+is free; a listing is one for each page.
 """
 
 import mmap

@@ -140,12 +140,16 @@ class S3Storage:
     # ---- writing
 
     def put(self, kind: FileKind, name: str, content: Buffer | Sequence[Buffer]) -> None:
-        """Look whether the name is free, and upload in one request, or in parts above 200 MiB."""
+        """Look whether the name is free, and upload in one request, or in parts above 200 MiB.
+
+        Nobody looks where few bytes are named by their hash: what may lie there can only be the same. S3's own
+        condition (``If-None-Match``) is no help, since servers that do not know it write over what is there.
+        """
         key = self._key(kind, name)
         buffers = as_buffers(content)
         body = memoryview(buffers[0] if len(buffers) == 1 else b"".join(buffers))
         digest = hashlib.md5(body, usedforsecurity=False)
-        if self._is_there(kind, name, body, digest.hexdigest()):
+        if not _is_named_by_hash(name, body) and self._is_there(kind, name, body, digest.hexdigest()):
             return
         arguments: dict[str, Any] = {"Bucket": self._place.bucket, "Key": key, "ContentType": _TYPE}
         arguments |= self._how_to_store(kind)
@@ -311,6 +315,9 @@ class S3Storage:
 
     def delete_all(self, kind: FileKind, names: Sequence[str]) -> None:
         """See Sweeping. A server that cannot remove many at once is asked for each, several at a time."""
+        if len(names) == 1:
+            self._delete_object(self._key(kind, names[0]))
+            return
         for start in range(0, len(names), _DELETED_AT_ONCE):
             keys = [self._key(kind, name) for name in names[start : start + _DELETED_AT_ONCE]]
             try:
@@ -331,7 +338,7 @@ class S3Storage:
                 raise error
 
     def _delete_object(self, key: str) -> None:
-        with told("delete", self._shown(key)):
+        with suppress(FileMissing), told("delete", self._shown(key)):  # most servers do not even say that it was gone
             self._client.delete_object(Bucket=self._place.bucket, Key=key)
 
     def retain(self, kind: FileKind, name: str, until: datetime) -> None:
@@ -368,6 +375,11 @@ class S3Storage:
 
         with told("open", str(self._place)):
             return client_of(os.getpid(), self._place.endpoint, self._options)
+
+
+def _is_named_by_hash(name: str, body: memoryview) -> bool:
+    """Whether the name is the content's hash. Said of small contents only: to hash a pack costs more than to ask."""
+    return len(body) <= _SMALL_BYTES and hashlib.sha256(body).hexdigest() == name
 
 
 def _taken(came: BytesIO) -> bytes:

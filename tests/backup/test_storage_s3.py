@@ -1,5 +1,6 @@
 """What S3 has beyond the contract of every storage: refusals in words, Object Lock, parts, pages, processes."""
 
+import hashlib
 import multiprocessing
 import os
 import pickle
@@ -328,6 +329,35 @@ def test_many_are_deleted_with_one_request_or_one_by_one_where_the_server_knows_
 
 
 # ---- how they are kept
+
+
+def test_small_files_named_by_their_hash_are_put_and_single_ones_deleted_without_a_look(rclone: S3Server) -> None:
+    from backup.storage.s3_client import client_of as client_within
+
+    options, asked = with_keys(), list[str]()
+    storage = S3Storage(S3Place(rclone.endpoint, BUCKET, "looks"), options)
+
+    def note(model: Any, **_: Any) -> None:
+        asked.append(model.name)
+
+    events = client_within(os.getpid(), rclone.endpoint, options).meta.events
+    events.register("before-call.s3", note)
+    try:
+        small, large = b"a lock", secrets.token_bytes(300_000)
+        named = hashlib.sha256(small).hexdigest()
+        for _ in range(2):
+            storage.put(FileKind.LOCK, named, small)
+        storage.put(FileKind.DATA, hashlib.sha256(large).hexdigest(), large)
+        storage.put(FileKind.SNAPSHOT, NAME, small)
+        storage.delete_all(FileKind.LOCK, [named])
+        storage.delete_all(FileKind.LOCK, [named])  # gone already
+    finally:
+        events.unregister("before-call.s3", note)
+    look = ["HeadObject", "PutObject"]
+    assert asked == ["PutObject", "PutObject", *look, *look, "DeleteObject", "DeleteObject"]
+    assert storage.get(FileKind.SNAPSHOT, NAME) == small
+    with pytest.raises(StorageError, match="there already with other bytes"):
+        storage.put(FileKind.SNAPSHOT, NAME, b"other bytes")
 
 
 def test_everything_but_locks_is_retained_and_only_packs_change_class(moto: S3Server) -> None:
