@@ -266,7 +266,11 @@ class Repository:
             found = [item for item in self.snapshots() if matches(item, hostname=hostname, paths=paths, tags=tags)]
             found = [item for item in found if not item.is_log]
             if not found:
-                raise SnapshotMissing("could not find the latest snapshot: there is none like that")
+                such = f" that is tagged {', '.join(tags)}" if tags else " like that"
+                raise SnapshotMissing(
+                    f"could not find the latest snapshot: there is none{such}",
+                    hint="`keepwatch snapshots` lists what there is",
+                )
             return found[-1]
         names = [file.name for file in self.storage.list(FileKind.SNAPSHOT) if ref and file.name.startswith(ref)]
         if len(names) != 1:
