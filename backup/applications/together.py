@@ -20,7 +20,9 @@ class Goal:
 
     target: RecoveryTarget
     at: datetime
-    """The moment that its data are of: the target's, or when its last record was archived, or the snapshot's."""
+    """The moment that its data are of: the target's, or when its last record was archived, or the snapshot's. A name or
+    a position tells none: then it is the latest that it can be.
+    """
     by_log: bool
 
 
@@ -34,16 +36,19 @@ def goals(
     """Say where each member goes. ``moments``: member -> when the snapshot has it, those of files included.
 
     ``applications``: member -> what runs on its folder below ``restored``. Raises RestoreError for a moment that no
-    member's log leads to, and for a name or a position, which are of one database only; or for a gap in a log.
+    member's log leads to, and for a name or a position where several have one: those are of one database only; or for a
+    gap in a log.
     """
-    if target.name is not None or target.position is not None:
-        raise RestoreError(
-            "could not bring a group to a named point or a position: those are of one database",
-            hint="give a moment by --until, or restore the member's folder alone",
-        )
     records = {
         member: application.records(repository, restored / member) for member, application in applications.items()
     }
+    with_log = [member for member, found in records.items() if found]
+    if (target.name is not None or target.position is not None) and len(with_log) != 1:
+        which = f"{len(with_log)} members have a log ({', '.join(with_log)})" if with_log else "no member has a log"
+        raise RestoreError(
+            f"could not bring a group to a named point or a position, which are of one database: {which}",
+            hint="restore that member alone, by --include /MEMBER, or give a moment by --until",
+        )
     if target.moment is not None and not any(records.values()):
         raise RestoreError(
             f"could not bring the group to {target.moment}: no member has a log that leads on from this snapshot",

@@ -20,7 +20,7 @@ from keepwatch.errors import UsageError
 
 _USERS = {"postgres": "postgres", "mariadb": "mysql", "redis": "redis"}
 """Who owns a server's data on most machines."""
-_INTO_HINT = "of several, restore the member's folder by --include, and load it by the database's own program"
+_INTO_HINT = "choose one of several by --include /MEMBER; base backups are started where they are restored to"
 
 
 def target_of(until: str | None, name: str | None, position: str | None, zone: tzinfo) -> RecoveryTarget:
@@ -88,11 +88,15 @@ def recover(opened: Repository, snapshot: Snapshot, target: Path, until: Recover
 
 def _skew(reached: Mapping[str, Goal]) -> str:
     """Say of which moments the members of a group are now, and how far they lie apart."""
-    moments = sorted((goal.at, name, goal.by_log) for name, goal in reached.items())
-    told = ", ".join(
-        f"{name} as of {at:%Y-%m-%d %H:%M:%S} UTC{' by its log' if by_log else ''}" for at, name, by_log in moments
-    )
-    return f"{told}; {format_duration(moments[-1][0] - moments[0][0])} apart"
+    told, moments = list[str](), list[datetime]()
+    for name, goal in sorted(reached.items(), key=lambda item: item[1].at):
+        if point := goal.target.name or goal.target.position:
+            told.append(f"{name} at {point} by its log")
+            continue
+        moments.append(goal.at)
+        told.append(f"{name} as of {goal.at:%Y-%m-%d %H:%M:%S} UTC{' by its log' if goal.by_log else ''}")
+    apart = f"; {format_duration(moments[-1] - moments[0])} apart" if len(moments) == len(told) else ""
+    return f"{', '.join(told)}{apart}"
 
 
 def _hand_over(saved: SavedDatabase, snapshot: Snapshot, folder: Path) -> str:
@@ -122,6 +126,7 @@ def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> 
     dumps = [
         saved for saved in databases_in(opened, snapshot)
         if saved.manifest.kind in ("postgres", "mariadb") and saved.manifest.details.get("method") == "logical"
+        and (place / saved.folder / FILE_NAME).exists()
     ]  # fmt: skip
     if len(dumps) != 1:
         what = f"several dumps ({', '.join(saved.folder for saved in dumps)})" if dumps else "no dumps"

@@ -106,7 +106,7 @@ def test_a_database_goes_to_the_moment_and_what_has_no_log_is_told_to_be_older(
         assert group.keepwatch("backup", "office", "--quiet") == 0
         next_second()
         server.sql("INSERT INTO shop.t (note) VALUES ('before')")
-        moment = next_second()
+        moment, position = next_second(), server.sql("SELECT @@gtid_binlog_pos")
         server.sql("INSERT INTO shop.t (note) VALUES ('after')")
         next_second()
         server.sql("FLUSH BINARY LOGS; INSERT INTO shop.t (note) VALUES ('last')")
@@ -125,8 +125,9 @@ def test_a_database_goes_to_the_moment_and_what_has_no_log_is_told_to_be_older(
 
     assert group.keepwatch(*restore, tmp_path / "x", "--until", "2001-01-01T00:00:00") == 1
     assert "from before 2001-01-01" in capsys.readouterr().err
-    assert group.keepwatch(*restore, tmp_path / "y", "--until-position", "binlog.000001:4") == 1
-    assert "of one database" in capsys.readouterr().err
+    assert group.keepwatch(*restore, tmp_path / "there", "--until-position", position) == 0
+    assert f"ledger at {position} by its log" in capsys.readouterr().out
+    assert notes(tmp_path / "there/ledger") == "before"
 
     for seed in (1, 2):
         passed = group.drill(seed=seed)
@@ -147,8 +148,36 @@ def test_a_moment_that_no_members_log_leads_to_is_refused(tmp_path: Path, capsys
     until = ("--until", now().isoformat())
     assert group.keepwatch("restore", "latest", "--job", "office", "--target", tmp_path / "back", *until) == 1
     assert "no member has a log that leads on" in capsys.readouterr().err
+    named = ("--until-name", "before the mistake")
+    assert group.keepwatch("restore", "latest", "--job", "office", "--target", tmp_path / "named", *named) == 1
+    assert "no member has a log" in capsys.readouterr().err
     drilled = group.drill()
     assert (drilled.outcome, "no log records follow" in drilled.message) == ("inconclusive", True)
+
+
+@pytest.mark.campaign
+def test_one_of_several_dumps_is_chosen_and_loaded_into_a_server(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with private_folder("mariadb") as one, mariadb(one, LOGGING) as server, private_folder("new") as other:
+        server.sql("CREATE DATABASE shop; CREATE TABLE shop.t (n INT AUTO_INCREMENT PRIMARY KEY, note TEXT)")
+        server.sql("CREATE DATABASE crm; CREATE TABLE crm.t AS SELECT 7 AS n")
+        more = (
+            f'[jobs.office.source.members.clients]\ntype = "mariadb"\nmethod = "logical"\nsocket = "{server.socket}"\n'
+            f'user = "{OWNER}"\npassword_file = "{tmp_path}/mariadb.password"\ndatabases = ["crm"]\n'
+        )
+        group = Group(tmp_path, server, more)
+        group.config.write_text(group.config.read_text().replace("binlog = true", 'method = "logical"'))
+        assert group.keepwatch("backup", "office", "--quiet") == 0
+        with mariadb(other) as new:
+            options = tmp_path / "new.cnf"
+            options.write_text(f'[client]\nsocket={new.socket}\nuser={OWNER}\npassword="{PASSWORD}"\n')
+            into = ("restore", "latest", "--job", "office", "--into", options)
+            assert group.keepwatch(*into) == 2
+            assert "several dumps (clients, ledger)" in capsys.readouterr().err
+            assert group.keepwatch(*into, "--include", "/clients") == 0, capsys.readouterr().err
+            assert "databases loaded: crm" in capsys.readouterr().out
+            assert new.sql("SELECT n FROM crm.t") == "7"
 
 
 @pytest.mark.campaign
