@@ -139,7 +139,7 @@ def test_live_files_outside_the_given_paths_are_not_looked_at(office: Office) ->
 def test_only_snapshots_of_the_job_are_drilled(office: Office) -> None:
     report = office.drill(job="other")
     assert report.verdict is Verdict.FAILED
-    assert "none like that" in report.message
+    assert "there is none that is tagged job:other" in report.message
 
 
 def test_the_evidence_holds_plain_values(office: Office) -> None:
