@@ -39,12 +39,12 @@ Say = Callable[..., str]
 
 def listed(texts: Sequence[str]) -> str:
     """Join texts by commas so that each is still said in its own right; no texts are an empty one."""
-    return reduce(lambda first, second: Said("%(first)s, %(second)s", first=first, second=second), texts or ("",))
+    return _joined("%(first)s, %(second)s", texts)
 
 
 def chained(texts: Sequence[str]) -> str:
     """Join texts by semicolons so that each is still said in its own right; no texts are an empty one."""
-    return reduce(lambda first, second: Said("%(first)s; %(second)s", first=first, second=second), texts or ("",))
+    return _joined("%(first)s; %(second)s", texts)
 
 
 def numbered(number: int, one: str, many: str) -> Said:
@@ -60,6 +60,10 @@ def packed(text: str) -> str | None:
 def unpacked(text: str, kept: str | None) -> str:
     """Return the text that was kept with what :func:`packed` gave for it."""
     return text if kept is None else _said(json.loads(kept))
+
+
+def _joined(text: str, texts: Sequence[str]) -> str:
+    return reduce(lambda first, second: Said(text, first=first, second=second), texts or ("",))
 
 
 def _plain(value: Any) -> Any:

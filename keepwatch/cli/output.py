@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, tzinfo
 from enum import Enum
 from pathlib import Path
 
-from config.units import format_duration, format_size
+from config.units import format_duration
 from keepwatch.orders import Progress
 
 _NO_WRAPPING = 100_000
@@ -109,14 +109,6 @@ class _Bar:
 
     def close(self) -> None:
         self._rich.stop()
-
-
-def figures_line(figures: Mapping[str, float]) -> str:
-    """Write a run's numbers in one line, sizes in units."""
-    return ", ".join(
-        f"{name.replace('_', ' ')} {format_size(value) if 'bytes' in name else f'{value:g}'}"
-        for name, value in figures.items()
-    )
 
 
 def _plain(value: object) -> object:
