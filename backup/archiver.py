@@ -227,6 +227,8 @@ def _proven_first(lock: Lock) -> Iterator[None]:
     """Let nobody be told of what was found, or missed, while another had the repository."""
     try:
         yield
+    except Interrupted:
+        raise
     except BackupError:
         lock.prove()
         raise
@@ -251,7 +253,7 @@ def _keep_what_is_done(run: Assembly, repository: Repository) -> None:
     try:
         run.settle()
         repository.flush()
-    except StorageError as error:
+    except (StorageError, RepositoryLocked) as error:
         log.warning("stopped without an index", extra={"reason": str(error)})
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup.archiver import BackupReport, backup
-from backup.errors import RepositoryLocked
+from backup.errors import Interrupted, RepositoryLocked
 from backup.gate import Gate
 from backup.lock import LockTable
 from backup.owner import Owner
@@ -138,6 +138,22 @@ def test_who_has_no_time_to_begin_anew_says_who_was_in_the_way(world: World) -> 
     assert not world.stored()
     (left,) = locks.load()
     assert left.owner == ELSEWHERE
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_who_is_to_stop_does_not_wait_for_who_was_in_the_way(world: World, workers: int) -> None:
+    locks, there = world.locks(), threading.Event()
+
+    def look(number: int) -> None:
+        if number == SECOND:
+            locks.write(ELSEWHERE, exclusive=True)
+            there.set()
+
+    world.storage.look = look
+    with pytest.raises(Interrupted):
+        world.back_up(workers=workers, stop=lambda: there.wait(DEADLINE))
+    assert world.storage.looks == SECOND
+    assert not world.stored()
 
 
 def test_what_a_prune_took_away_before_the_lock_stood_is_stored_again(world: World) -> None:
