@@ -66,7 +66,7 @@ def recall(path: Path, magic: bytes) -> Kept | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        leave_aside(path, error)
+        leave_aside(path, f"{type(error).__name__}: {error}")
         return None
 
 
