@@ -132,6 +132,7 @@ def test_a_paused_job_begins_nothing_until_somebody_resumes_it(office: Office) -
 
 def test_a_child_rests_and_goes_on(office: Office) -> None:
     office.start_and_pause()
+    office.until(office.locks)
     office.tick_for(1.5)
     assert office.outcome == "running"
     assert len(office.locks()) == 1, "its lock stays"
