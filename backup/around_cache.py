@@ -18,20 +18,21 @@ ALIGNMENT: Final = 4096
 """Of offsets, lengths and memory: no device that Linux knows wants more for a file."""
 WORTH_BYTES: Final = 1 << 20
 """Below this, waiting for the device costs more than the copy."""
-_GATHERED_BYTES: Final = 8 << 20
+_GATHERED_BYTES: Final = 4 << 20
 _PRIVATE: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 _DIRECT: Final = getattr(os, "O_DIRECT", 0)
 _NOT_HERE: Final = {errno.EINVAL, errno.ENOTSUP}
 
 
-def aligned_memory(size: int) -> memoryview:
+def aligned_memory(size: int, *, filled: int) -> memoryview:
     """Give fresh memory that lies as `write_around` wants it; it counts only once it is written.
 
-    Where the system has huge pages, it comes in them: taking it page by page was a twentieth of a first backup.
+    What will surely be ``filled`` of it comes in huge pages, where the system has them: taking it page by page was a
+    twentieth of a first backup.
     """
     made = mmap.mmap(-1, size, flags=_PRIVATE)
-    with suppress(OSError, AttributeError):
-        made.madvise(mmap.MADV_HUGEPAGE)
+    with suppress(OSError, ValueError, AttributeError):
+        made.madvise(mmap.MADV_HUGEPAGE, 0, min(filled, size))
     return memoryview(made)
 
 
@@ -75,7 +76,7 @@ class Gathering:
 
     def __init__(self, *, read_next: bool = False) -> None:
         self._write_out = write_through if read_next else _write_out
-        self._memory, self._spare = aligned_memory(_GATHERED_BYTES), aligned_memory(_GATHERED_BYTES)
+        self._memory, self._spare = (aligned_memory(_GATHERED_BYTES, filled=_GATHERED_BYTES) for _ in range(2))
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="write")
         self._writing: Future[None] | None = None
         self.begin(-1)

@@ -363,7 +363,8 @@ class PackBuilder:
     def _room(self, size: int) -> memoryview:
         """Give the memory behind the last blob, ``size`` bytes at least."""
         if self.size + size > len(self._content):
-            larger = aligned_memory(max(self.size + size, self._target_bytes) + _ROOM_BYTES)
+            room = max(self.size + size, self._target_bytes) + _ROOM_BYTES
+            larger = aligned_memory(room, filled=self._target_bytes)
             larger[: self.size] = self._content[: self.size]
             self._content = larger
         return self._content[self.size :]

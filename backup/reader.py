@@ -17,7 +17,7 @@ from backup.storage.reading_ahead import Read, announced
 
 _GAP_BYTES: Final = 512 * 1024
 """Reading this much for nothing costs less than asking again."""
-_RANGE_BYTES: Final = 2 * 2**20
+_RANGE_BYTES: Final = 4 * 2**20
 """No range grows beyond this, except for a single blob: what is read ahead in one process is a few of them."""
 
 

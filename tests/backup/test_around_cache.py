@@ -16,7 +16,7 @@ _MIB = 1 << 20
 
 
 def aligned(content: bytes) -> memoryview:
-    memory = aligned_memory(len(content))
+    memory = aligned_memory(len(content), filled=len(content))
     memory[:] = content
     return memory
 
