@@ -120,7 +120,7 @@ def test_what_failed_in_the_thread_is_told_by_the_next_call(tmp_path: Path, gath
     descriptor = os.open(tmp_path / "file", os.O_RDONLY)
     try:
         gathering.begin(descriptor)
-        gathering.write(memoryview(bytes(9 * _MIB)), 0)
+        gathering.write(memoryview(bytes(5 * _MIB)), 0)
         with pytest.raises(OSError, match="Bad file descriptor"):
             gathering.flush()
         gathering.begin(-1)
