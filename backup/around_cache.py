@@ -1,4 +1,4 @@
-"""Writes and reads of large files that go around the system's page cache.
+"""Writes of large files that go around the system's page cache.
 
 What a backup writes, this machine will not read again soon; taking pages for it pushes out what the services of the
 machine have there, and costs more processor time than compressing (a fifth of a first backup, more where the memory

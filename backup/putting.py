@@ -4,9 +4,10 @@ It holds few at once, and tells of a pack only when the storage says that it is 
 """
 
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from backup.pack import FinishedPack, PackRecord
+from backup.pack import FinishedPack, PackBuilder, PackRecord
 from backup.storage.base import FileKind, Storage
 
 
@@ -34,8 +35,11 @@ class Putting:
         stored, self._stored = self._stored, []
         return stored
 
-    def wait(self) -> None:
-        """Wait until all are durable. Raises StorageError."""
+    def finish(self, builders: Iterable[PackBuilder]) -> None:
+        """Put the packs begun and wait until all are durable. Raises StorageError."""
+        for builder in builders:
+            if builder.count:
+                self.put(builder.finish())
         while self._under_way:
             self._settle()
 

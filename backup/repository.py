@@ -307,8 +307,8 @@ class Repository:
         """Read all index files into a new `index`, the union of them; what is pending must be flushed before.
 
         ``on_listing`` gets each pack as it stands in a file, and may keep it. With either, or without an `index_cache`,
-        every file is read. Raises CorruptData at the first file that
-        cannot be read, unless ``on_damage`` takes it; StorageError.
+        every file is read. Raises CorruptData at the first file that cannot be read, unless ``on_damage`` takes it;
+        StorageError.
         """
         if self.index.pending or self._building:
             raise BackupError("refused to load the index before what was added is flushed")

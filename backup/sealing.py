@@ -137,10 +137,7 @@ class SealingBench:
 
     def finish(self) -> None:
         """Put the packs begun and wait until all are durable."""
-        for builder in self._builders.values():
-            if builder.count:
-                self._putting.put(builder.finish())
-        self._putting.wait()
+        self._putting.finish(self._builders.values())
 
     def close(self) -> None:
         """End the threads; what they are putting is put."""

@@ -18,6 +18,7 @@ from keepwatch.orders import Ending, Order
 from keepwatch.runs import carry_out
 from keepwatch.state import StateDirectory
 from tests.backup.postgres_scene import SUMS, office
+from tests.end_to_end.writing import meanwhile
 from tests.keepwatch.guarded import without_waiting
 from tests.servers import other_postgres
 from tests.servers.mariadb import OWNER as MARIADB_OWNER
@@ -76,19 +77,6 @@ class Books:
     def save(self) -> None:
         ending = self.run("incremental")
         assert ending.outcome == "succeeded", f"{ending.message}: {ending.hint}"
-
-
-@contextlib.contextmanager
-def meanwhile(write: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Have something written until the end; what goes wrong in its thread is the test's failure."""
-    stop = threading.Event()
-    writer = threading.Thread(target=write, args=(stop,))
-    writer.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        writer.join()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from keepwatch.state import StateDirectory
 from keepwatch.wal.keeper import WalKeeper
 from keepwatch.wal.status import WalStatus
 from tests.backup.postgres_scene import SUMS, Office, furnish
+from tests.end_to_end.writing import meanwhile
 from tests.keepwatch.guarded import without_waiting
 from tests.servers.mariadb import OWNER, PASSWORD, mariadb
 from tests.servers.postgres import postgres
@@ -119,19 +120,6 @@ class Books:
         while (found := standing()) is None or found.covered_until is None or found.covered_until < wanted:
             assert time.monotonic() < deadline, f"the log is not archived: {found}"
             time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def meanwhile(write: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Have something written until the end; what goes wrong in its thread is the test's failure."""
-    stop = threading.Event()
-    writer = threading.Thread(target=write, args=(stop,))
-    writer.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        writer.join()
 
 
 @contextlib.contextmanager
