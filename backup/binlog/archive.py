@@ -15,6 +15,7 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -182,19 +183,20 @@ class BinlogArchive:
 
     def _store(self, folder: Path, new: dict[str, bytes], covers: datetime | None) -> int:
         """``covers``: all that was committed by then is in ``new`` or stored; None while some of it is on its way."""
-        taken, pieces = 0, dict[bytes, memoryview]()
+        cuts = {
+            name: [memoryview(data)[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
+            for name, data in new.items()
+        }
+        stored, listings = self._writer.store_pieces([piece for cut in cuts.values() for piece in cut])
+        taken, ids = 0, iter(stored)
         files = self._needed()
-        for name, data in new.items():
+        for name, cut in cuts.items():
             kept = files.get(name, ArchivedFile(name))
             whole = kept.size // PIECE_BYTES
-            cut = [memoryview(data)[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)]
-            ids = [blob_id(piece) for piece in cut]
-            pieces |= dict(zip(ids, cut, strict=True))
-            size = whole * PIECE_BYTES + len(data)
+            size = whole * PIECE_BYTES + len(new[name])
             taken += size - kept.size
             at = datetime.fromtimestamp((folder / name).stat().st_mtime, UTC)
-            files[name] = ArchivedFile(name, size, kept.ids[:whole] + ids, at)
-        listings = self._writer.store_pieces(list(pieces.items()))
+            files[name] = ArchivedFile(name, size, [*kept.ids[:whole], *islice(ids, len(cut))], at)
         at = covers or (self._newest.time if self._newest else min(file.at for file in files.values()))
         begun = begun_at(self._newest) if self._newest else f"{_BEGUN}{self._clock():%Y%m%dT%H%M%S.%f}"
         snapshot_id = self._writer.commit([(file.name, _node(file)) for file in files.values()], at, listings, (begun,))

@@ -8,7 +8,7 @@ brings an index file of its own.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
@@ -61,22 +61,17 @@ class WalWriter:
         return list(self._threads.map(blob_id, _pieces(content)))
 
     def store(
-        self, name: str, content: memoryview, at: datetime, *, known: Sequence[bytes] = (), ids: Sequence[bytes] = ()
-    ) -> str:
-        """Store one file that was complete ``at`` that moment; gives the snapshot's id.
+        self, name: str, content: memoryview, at: datetime, *, known: Sequence[bytes] = ()
+    ) -> tuple[str, list[bytes]]:
+        """Store one file that was complete ``at`` that moment; gives the snapshot's id, and those of the pieces.
 
-        ``known`` are ids of pieces that a snapshot which stays until then holds already; ``ids`` those of this file
-        where they have been computed. Raises RepositoryLocked, StorageError.
+        ``known`` are ids of pieces that a snapshot which stays until then holds already. Raises RepositoryLocked,
+        StorageError.
         """
         self._repository.require_lock()
-        pieces = _pieces(content)
-        names = list(ids) or self.ids_of(content)
-        new = dict(zip(names, pieces, strict=True))
-        for name_known in known:
-            new.pop(name_known, None)
-        listings = self.store_pieces(list(new.items()))
-        node = encode_file(encode_name(name), made_up(stat.S_IFREG | 0o600, at), len(content), names, ())
-        return self.commit([(name, node)], at, listings, (f"segment:{name}",))
+        ids, listings = self.store_pieces(_pieces(content), known=known)
+        node = encode_file(encode_name(name), made_up(stat.S_IFREG | 0o600, at), len(content), ids, ())
+        return self.commit([(name, node)], at, listings, (f"segment:{name}",)), ids
 
     def commit(
         self, nodes: Sequence[tuple[str, str]], at: datetime, listings: list[PackListing], tags: tuple[str, ...]
@@ -100,23 +95,34 @@ class WalWriter:
             )
         )  # fmt: skip
 
-    def store_pieces(self, pieces: list[tuple[bytes, memoryview]]) -> list[PackListing]:
-        """Seal and put pieces, in as many packs as there are threads. Waits for all of them."""
-        if not pieces:
-            return []
-        shares = [pieces[number::_SEALERS] for number in range(_SEALERS)] if len(pieces) > _SEALERS else [pieces]
-        work: list[Callable[[], PackListing]] = [
-            lambda builder=builder, share=share: self._seal(builder, share)  # type: ignore[misc]
-            for builder, share in zip(self._builders, shares, strict=False)
-        ]
-        return list(self._threads.map(lambda act: act(), work))
+    def store_pieces(
+        self, pieces: Sequence[memoryview], *, known: Sequence[bytes] = ()
+    ) -> tuple[list[bytes], list[PackListing]]:
+        """Seal and put what is not ``known``, in as many packs as there are threads. Waits for all of them.
 
-    def _seal(self, builder: PackBuilder, pieces: list[tuple[bytes, memoryview]]) -> PackListing:
-        for name, piece in pieces:
-            builder.add(name, piece)
-        pack = builder.finish()
-        self._put(pack)
-        return _listing(pack)
+        Gives the pieces' ids in their order. Equal pieces are stored once, as long as they do not meet.
+        """
+        there = set(known)
+
+        def seal(builder: PackBuilder, share: Sequence[memoryview]) -> tuple[list[bytes], PackListing | None]:
+            ids = []
+            for piece in share:
+                name = blob_id(piece) if known else b""  # what is all new is hashed once, when it is sealed
+                if name not in there:
+                    ((name, _),) = builder.add_unnamed([piece], lambda found: found not in there)
+                    there.add(name)
+                ids.append(name)
+            if not builder.count:
+                return ids, None
+            pack = builder.finish()
+            self._put(pack)
+            return ids, _listing(pack)
+
+        sealers = _SEALERS if len(pieces) > _SEALERS else 1
+        shares = [pieces[number::sealers] for number in range(sealers)]
+        sealed = list(self._threads.map(seal, self._builders, shares))
+        names = [sealed[number % sealers][0][number // sealers] for number in range(len(pieces))]
+        return names, [listing for _, listing in sealed if listing is not None]
 
     def _put(self, pack: FinishedPack) -> None:
         self._repository.storage.put(FileKind.DATA, pack.id, pack.content)

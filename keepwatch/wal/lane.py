@@ -146,17 +146,16 @@ class Lane:
 
     def _store(self, name: str, content: memoryview, at: datetime) -> None:
         there = self._reach()
-        ids = there.writer.ids_of(content)
         before = there.log.files.get(name)
         if before is not None and not name.endswith(PARTIAL):
-            if self._ids_in(there, before, name) != ids:
+            if self._ids_in(there, before, name) != there.writer.ids_of(content):
                 raise Refused(f"the repository holds a file {name} with other bytes")
             return
         self._lock(there)
         last, known = there.pieces.get(name, ("", []))
-        if last and known == ids:
+        if last and known == there.writer.ids_of(content):
             return
-        snapshot_id = there.writer.store(name, content, at, known=known, ids=ids)
+        snapshot_id, ids = there.writer.store(name, content, at, known=known)
         snapshot = there.repository.load_snapshot(snapshot_id)
         there.log.files[name] = snapshot
         self._supersede(there, name, snapshot, ids)

@@ -18,6 +18,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from backup.around_cache import aligned_memory
 from backup.errors import BackupError, StorageFull
 from backup.wal.names import PARTIAL, SEGMENT_BYTES, Segment, is_wal_name, parse_position, parse_segment, segment_name
 from config.postgres import PostgresSource
@@ -94,7 +95,7 @@ class Receiver:
             content, at = _read(descriptor)
         finally:
             os.close(descriptor)
-        return self.take(path.name, memoryview(content), at)
+        return self.take(path.name, content, at)
 
     def _note(self, name: str, at: datetime, *, stored: bool) -> None:
         segment = parse_segment(name.removesuffix(PARTIAL))
@@ -240,7 +241,7 @@ class Receiver:
             if len(descriptors) != 1:
                 return "no file was handed over\n"
             content, at = _read(descriptors[0])
-            return f"{self.take(name, memoryview(content), at)}\n"
+            return f"{self.take(name, content, at)}\n"
         except (OSError, ValueError) as error:
             return f"could not read what was handed over: {error}\n"
         finally:
@@ -281,13 +282,13 @@ def socket_path(source: PostgresSource, state: Path, name: str) -> Path:
     return folder / f"wal-{name}.sock"
 
 
-def _read(descriptor: int) -> tuple[bytes, datetime]:
-    """Read a whole file, and when it was written last."""
+def _read(descriptor: int) -> tuple[memoryview, datetime]:
+    """Read a whole file, and when it was written last; into huge pages, or taking pages costs more than reading."""
     status = os.fstat(descriptor)
     if status.st_size > _LARGEST_BYTES:
         raise ValueError("it is larger than a WAL segment can be")
-    content = os.pread(descriptor, status.st_size, 0)
-    if len(content) != status.st_size:
+    content = aligned_memory(max(1, status.st_size), filled=status.st_size)[: status.st_size]
+    if os.preadv(descriptor, [content], 0) != status.st_size:
         raise ValueError("it became shorter while it was read")
     return content, datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC)
 
