@@ -1,7 +1,7 @@
 """Runs that save: what is new in a job's source, or what an earlier repository of the job has just got of it."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,8 +106,7 @@ def _read_source(work: Work) -> Ending:
     skew = report.manifest.get("skew_seconds")
     if isinstance(skew, float | int):
         said.append(Said("members of the group lie %(time)s apart", time=format_duration(skew)))
-    if base_backup := report.manifest.get("base_backup"):
-        said.append(Said("base backup: %(what)s", what=str(base_backup)))
+    said += [Said("base backup: %(what)s", what=what) for what in _base_backups(report.manifest)]
     if report.partial:
         first = report.unreadable[0]
         many = numbered(len(report.unreadable), "%(count)s file", "%(count)s files")
@@ -133,6 +132,15 @@ def _read_source(work: Work) -> Ending:
         report.snapshot_id,
     )
 
+
+
+def _base_backups(manifest: Mapping[str, object]) -> list[str]:
+    """Say of each base backup in a snapshot what its server sent, with the member's name in a group."""
+    if "base_backup" in manifest:
+        return [str(manifest["base_backup"])]
+    members = manifest.get("members")
+    told = members.items() if isinstance(members, dict) else ()
+    return [f"{name}: {of_member['base_backup']}" for name, of_member in told if "base_backup" in of_member]
 
 def _covers(paths: Iterable[str], folder: Path) -> bool:
     return any(folder.is_relative_to(path) for path in paths)

@@ -11,13 +11,13 @@ It stops nobody from writing in between: where that matters, let hooks hold the 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 from itertools import chain
 
 from backup.errors import SourceError
-from backup.sources.base import Admission, Capture, Kept, Problem, Source, Step, Stream
+from backup.sources.base import Admission, Capture, Earlier, Following, Kept, Problem, Source, Step, Stream
 from backup.sources.streams import NoFiles, file
 from config.units import format_duration
 
@@ -80,6 +80,10 @@ class GroupSource:
     def consistency(self) -> str:
         """Each member is one moment, the group nearly."""
         return "application"
+
+    def following(self, earlier: Earlier) -> "GroupSource":
+        """Let those members that can go by their part of an earlier snapshot."""
+        return replace(self, members=tuple(_following(member, earlier) for member in self.members))
 
     @contextmanager
     def capture(self) -> Iterator["GroupCapture"]:
@@ -176,8 +180,13 @@ class GroupCapture:
 
     def _told(self, name: str, moments: _Moments) -> dict[str, object]:
         manifest = self._captures[name].manifest
-        about = {key: manifest[key] for key in ("kind", "position") if key in manifest}
+        about = {key: manifest[key] for key in ("kind", "position", "base_backup") if key in manifest}
         return {"first": moments.first.isoformat(), "last": moments.last.isoformat(), **about}
+
+
+def _following(member: Member, earlier: Earlier) -> Member:
+    source = member.source
+    return replace(member, source=source.following(earlier)) if isinstance(source, Following) else member
 
 
 def _first(parts: Iterator[bytes | Kept]) -> Iterable[bytes | Kept]:

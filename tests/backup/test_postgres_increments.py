@@ -11,10 +11,13 @@ import pytest
 from backup.applications.base import RecoveryTarget
 from backup.archiver import BackupReport, backup
 from backup.repository import Repository
+from backup.sources.open import open_source
 from backup.sources.postgres import PostgresSource
 from backup.sources.postgres_basebackup import Flow
 from backup.storage.base import FileKind
 from backup.storage.local import LocalStorage
+from config.sources import FilesSource
+from config.sources import GroupSource as GroupSettings
 from keepwatch.clock import now
 from tests.backup.conftest import Restic
 from tests.backup.postgres_scene import JOB, SUMS, Office, office
@@ -279,3 +282,25 @@ def test_the_log_goes_on_from_an_increment_to_any_moment(programs: Path, reposit
             with place.alive(repository, snapshot, RecoveryTarget(moment=chosen)) as alive:
                 assert alive.running.query("select max(n) from books.tick") == number
                 assert alive.running.query(SUMS) is True
+
+
+def test_a_member_of_a_group_is_read_by_its_changes_too(
+    place: Office, repository: Repository, tmp_path: Path
+) -> None:
+    (tmp_path / "srv/documents").mkdir(parents=True)
+    (tmp_path / "srv/documents/1.pdf").write_text("invoice 1")
+    settings = GroupSettings(
+        type="group",
+        members={
+            "documents": FilesSource(type="files", paths=[tmp_path / "srv/documents"]),
+            JOB: place.settings(count_rows=False),
+        },
+    )
+    said, reports = [], []
+    for number in range(2):
+        source = open_source(settings, name="office", clock=now, workspace=tmp_path / "work")
+        reports.append(backup(repository, source, job="office", host="erp-1", clock=now))
+        said.append(reports[-1].manifest["members"][JOB]["base_backup"])  # type: ignore[index]
+        place.server.sql(f"create table books.after_{number} as select n from generate_series(1, 5000) n", "shop")
+    assert said == ["whole", f"changes since snapshot {reports[0].snapshot_id[:8]}"]
+    assert "after_0" in sound(place, repository, reports[1].snapshot_id)
