@@ -297,7 +297,8 @@ def _print_plan(plan: Plan, record: PlanRecord, setup: Setup) -> None:
     head, zone = plan.head, setup.settings.daemon.zone
     print(f"{head.title}\n")
     print(f"owner     {head.owner or 'nobody'}" + (f", deputies {', '.join(head.deputies)}" if head.deputies else ""))
-    print(f"risk      {head.risk.kind}: {head.risk.likelihood}, {head.risk.impact}; {head.scope} point(s) of failure")
+    points = "a single point" if head.scope == "single" else "several points"
+    print(f"risk      {head.risk.kind}: {head.risk.likelihood}, {head.risk.impact}; {points} of failure")
     print(f"promise   back within {format_duration(head.rto)}, with data at most {format_duration(head.rpo)} old")
     print(f"review    by {review_due_on(plan, record)}")
     for contact in head.contacts:
