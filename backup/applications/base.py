@@ -82,13 +82,8 @@ class Running(Protocol):
         ...
 
 
-class Application(Protocol):
-    """How the data of one kind of source come to life. Made from the job's settings; programs come from PATH."""
-
-    @property
-    def missing(self) -> str:
-        """What this machine lacks to run it, such as ``postgres 15``, with no server found; empty when it has all."""
-        ...
+class Recovery(Protocol):
+    """The half of an application that brings restored data to a moment, and runs no server for it."""
 
     def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
         """Say which log records a recovery of ``folder`` to the latest would replay, in order; empty without any."""
@@ -101,6 +96,15 @@ class Application(Protocol):
         ``folder`` is what the job's snapshot has at its top: manifest and data. Raises RestoreError: a gap in the
         records, by name; a target before the snapshot or after the last record.
         """
+        ...
+
+
+class Application(Recovery, Protocol):
+    """How the data of one kind of source come to life. Made from the job's settings; programs come from PATH."""
+
+    @property
+    def missing(self) -> str:
+        """What this machine lacks to run it, such as ``postgres 15``, with no server found; empty when it has all."""
         ...
 
     def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> AbstractContextManager[Running]:

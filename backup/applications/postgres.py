@@ -21,10 +21,12 @@ from backup.applications import postgres_amcheck as amcheck
 from backup.applications import postgres_counting as counting
 from backup.applications import postgres_recovery as recovery
 from backup.applications.base import Record, RecoveryTarget
-from backup.applications.manifest import FILE_NAME, Manifest, TableFacts
-from backup.applications.postgres_connection import Server, installed, words_of
+from backup.applications.manifest import Manifest, TableFacts
+from backup.applications.postgres_connection import Server, words_of
 from backup.applications.postgres_loading import load
+from backup.applications.postgres_programs import installed
 from backup.applications.postgres_reading import rows_read
+from backup.applications.postgres_recovery import read_manifest
 from backup.applications.postgres_server import Cluster, Housing, housed, judged, serving
 from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.repository import Repository
@@ -52,13 +54,17 @@ class PostgresApplication:
         """Any version's server: which one is needed, the data say."""
         return "" if next(installed("postgres", self.settings.programs), None) else "postgres"
 
+    @property
+    def _recovery(self) -> recovery.PostgresRecovery:
+        return recovery.PostgresRecovery(self.log, self.settings.programs)
+
     def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
         """Name the WAL segments from the base backup's start on."""
-        return recovery.records(repository, self.log, read_manifest(folder))
+        return self._recovery.records(repository, folder)
 
     def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
         """Fetch WAL into the data directory and write down how far to replay it."""
-        recovery.recover(repository, self.log, folder, read_manifest(folder), target, self.settings.programs)
+        self._recovery.recover(repository, folder, target)
 
     @contextmanager
     def start(self, folder: Path, *, workspace: Path, timeout_seconds: float) -> Iterator["RunningPostgres"]:
@@ -215,16 +221,6 @@ class RunningPostgres:
 
         with ThreadPoolExecutor(_jobs(), thread_name_prefix="dump") as threads:
             return [said for said in threads.map(dump, counting.databases_of(self.server)) if said]
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """Read the manifest of a restored folder. Raises ApplicationError."""
-    try:
-        return Manifest.from_json((folder / FILE_NAME).read_bytes())
-    except FileNotFoundError:
-        raise ApplicationError(f"{folder.name}/{FILE_NAME} is not there: this is no snapshot of a database") from None
-    except ValueError as error:
-        raise ApplicationError(f"{folder.name}/{FILE_NAME}: {error}") from None
 
 
 def _jobs() -> int:

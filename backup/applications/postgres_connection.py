@@ -1,29 +1,22 @@
 """How to reach a PostgreSQL server: connections for questions, and arguments for its own programs.
 
 A password never stands on a command line: programs get it in their environment, which only their own user can read.
-Which programs there are is looked up in PATH and in Debian's folders; a dump wants those of the server's version or
-newer, a data directory those of exactly its own.
 """
 
-import glob
 import os
-import re
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from backup.errors import RestoreError, SourceError
-from backup.sources.streams import output_of
+from backup.applications.postgres_programs import installed
+from backup.errors import SourceError
 from config.postgres import PostgresSource
 from config.secrets import SecretError, read_secret_file
 
-_PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 CONNECT_SECONDS = 30
 _OPTIONS = (
     "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c TimeZone=UTC -c DateStyle=ISO"
@@ -111,42 +104,6 @@ class Server:
                 hint=f"install postgresql-client-{at_least}, or name its folder as `programs`",
             )
         return min(found)[1]
-
-
-def server_program(name: str, major: int, programs: Path | None = None) -> str:
-    """Return the path of a program of exactly this major version. Raises RestoreError."""
-    for version, path in installed(name, programs):
-        if version == major:
-            return path
-    raise RestoreError(
-        f"could not find {name} of PostgreSQL {major}, which these data need",
-        hint=f"install postgresql-{major}, or name its folder as `programs`; no server of it has to run",
-    )
-
-
-def installed(name: str, programs: Path | None = None) -> Iterator[tuple[int, str]]:
-    """Give each installed program of this name with its major version, what the settings name first."""
-    folders = [str(programs)] if programs else []
-    folders += [*os.environ.get("PATH", "").split(os.pathsep)]
-    folders += [folder for place in _PLACES for folder in sorted(glob.glob(place), reverse=True)]
-    for folder in dict.fromkeys(folders):
-        path = shutil.which(name, path=folder)
-        if path and (major := _major(path)):
-            yield major, path
-
-
-@cache
-def _major(path: str) -> int:
-    """Tell a program's major version: by its folder, or else by asking it; 0 when it does not say."""
-    for part in reversed(os.path.dirname(os.path.realpath(path)).split(os.sep)):
-        digits = part.removeprefix("pgsql-").removeprefix("postgresql@").removeprefix("postgresql-")
-        if digits.isdigit():
-            return int(digits)
-    with suppress(SourceError):
-        said = b"".join(output_of([path, "--version"], what="ask for a version")).decode(errors="replace")
-        if found := re.search(r" (\d+)[.a-z]", said):
-            return int(found[1])
-    return 0
 
 
 def words_of(error: psycopg.Error) -> str:

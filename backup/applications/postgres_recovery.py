@@ -8,13 +8,14 @@ refused here, by name, rather than by a server that ends in the middle of a reco
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from backup.applications.base import LATEST, Record, RecoveryTarget
-from backup.applications.manifest import Manifest
-from backup.applications.postgres_connection import server_program
-from backup.errors import RestoreError, SourceError
+from backup.applications.manifest import FILE_NAME, Manifest
+from backup.applications.postgres_programs import server_program
+from backup.errors import ApplicationError, RestoreError, SourceError
 from backup.repository import Repository
 from backup.sources.streams import output_of
 from backup.wal.names import Segment, parse_position
@@ -25,6 +26,34 @@ _MARGIN_SEGMENTS = 2
 """So many segments past a moment are fetched as well: two clocks told when a segment ended and a transaction did."""
 _OF_A_RECOVERY = re.compile(r"\s*(?:recovery_|restore_command|archive_cleanup_command|primary_|# written by keepwatch)")
 _COMMIT = re.compile(r"desc: (?:COMMIT|ABORT)\S* (?:\w+: )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) UTC")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresRecovery:
+    """What was restored, brought to a moment. The manifest says how it was saved."""
+
+    log: str
+    """What its log is called."""
+    programs: Path | None = None
+    """Where PostgreSQL's programs are said to lie."""
+
+    def records(self, repository: Repository, folder: Path) -> Sequence[Record]:
+        """Name the WAL segments from the base backup's start on."""
+        return records(repository, self.log, read_manifest(folder))
+
+    def recover(self, repository: Repository, folder: Path, target: RecoveryTarget) -> None:
+        """Fetch WAL into the data directory and write down how far to replay it."""
+        recover(repository, self.log, folder, read_manifest(folder), target, self.programs)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a restored folder. Raises ApplicationError."""
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_bytes())
+    except FileNotFoundError:
+        raise ApplicationError(f"{folder.name}/{FILE_NAME} is not there: this is no snapshot of a database") from None
+    except ValueError as error:
+        raise ApplicationError(f"{folder.name}/{FILE_NAME}: {error}") from None
 
 
 def records(repository: Repository, job: str, manifest: Manifest) -> list[Record]:

@@ -16,7 +16,8 @@ from pathlib import Path
 import psycopg
 
 from backup.applications import private
-from backup.applications.postgres_connection import Server, server_program, words_of
+from backup.applications.postgres_connection import Server, words_of
+from backup.applications.postgres_programs import server_program
 from backup.applications.private import Quarters, quarters
 from backup.errors import ApplicationError, RestoreError
 

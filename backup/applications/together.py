@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from backup.applications.base import LATEST, Application, RecoveryTarget
+from backup.applications.base import LATEST, Recovery, RecoveryTarget
 from backup.errors import RestoreError
 from backup.repository import Repository
 
@@ -28,14 +28,14 @@ class Goal:
 
 def goals(
     repository: Repository,
-    applications: Mapping[str, Application],
+    applications: Mapping[str, Recovery],
     restored: Path,
     moments: Mapping[str, datetime],
     target: RecoveryTarget,
 ) -> dict[str, Goal]:
     """Say where each member goes. ``moments``: member -> when the snapshot has it, those of files included.
 
-    ``applications``: member -> what runs on its folder below ``restored``. Raises RestoreError for a moment that no
+    ``applications``: member -> what recovers its folder below ``restored``. Raises RestoreError for a moment that no
     member's log leads to, and for a name or a position where several have one: those are of one database only; or for a
     gap in a log.
     """

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from pathlib import Path
 
-from backup.applications.base import LATEST, Application, RecoveryTarget
+from backup.applications.base import LATEST, Recovery, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest
 from backup.applications.redis import RedisApplication
 from backup.applications.saved import SavedDatabase, databases_in, group_in, newest_before
@@ -47,15 +47,13 @@ def choose_to_reach(
     return choose(opened, reference, job)
 
 
-def application_of(saved: SavedDatabase) -> Application | None:
+def recovery_of(saved: SavedDatabase) -> Recovery | None:
     """Return what recovers such data; None where nothing has to be done after the files are there."""
     match saved.manifest.kind:
         case "postgres":
-            from backup.applications.postgres import PostgresApplication
-            from config.postgres import PostgresSource
+            from backup.applications.postgres_recovery import PostgresRecovery
 
-            settings = {"type": "postgres", "dsn": "dbname=postgres"}
-            return PostgresApplication(saved.log, PostgresSource.model_validate(settings))
+            return PostgresRecovery(saved.log)
         case "mariadb":
             from backup.applications.mariadb import MariaDbApplication
 
@@ -70,18 +68,18 @@ def application_of(saved: SavedDatabase) -> Application | None:
 def recover(opened: Repository, snapshot: Snapshot, target: Path, until: RecoveryTarget) -> str:
     """Recover what was restored below ``target``; gives what to do now, for people. Raises RestoreError, UsageError."""
     found = [saved for saved in databases_in(opened, snapshot) if (target / saved.folder / FILE_NAME).exists()]
-    applications = {saved.folder: of for saved in found if (of := application_of(saved))}
-    if not applications:
+    recoveries = {saved.folder: of for saved in found if (of := recovery_of(saved))}
+    if not recoveries:
         if until != LATEST:
             raise UsageError(f"snapshot {snapshot.short_id} holds no database that could be brought to a moment")
         return ""
     group = group_in(opened, snapshot)
-    reached = goals(opened, applications, target, group, until) if group else {}
+    reached = goals(opened, recoveries, target, group, until) if group else {}
     said = []
     for saved in found:
-        if saved.folder in applications:
+        if saved.folder in recoveries:
             goal = reached[saved.folder].target if group else until
-            applications[saved.folder].recover(opened, target / saved.folder, goal)
+            recoveries[saved.folder].recover(opened, target / saved.folder, goal)
             said.append(_hand_over(saved, snapshot, target / saved.folder))
     return "\n".join([*said, *([_skew(reached)] if group else [])])
 

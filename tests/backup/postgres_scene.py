@@ -11,7 +11,8 @@ import psutil
 
 from backup.applications.base import LATEST, RecoveryTarget
 from backup.applications.manifest import Manifest, differences
-from backup.applications.postgres import PostgresApplication, RunningPostgres, read_manifest
+from backup.applications.postgres import PostgresApplication, RunningPostgres
+from backup.applications.postgres_recovery import read_manifest
 from backup.archiver import BackupReport, backup
 from backup.repository import Repository
 from backup.restore_plan import plan_restore

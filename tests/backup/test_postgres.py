@@ -11,10 +11,11 @@ import pytest
 from backup.applications import postgres_counting as counting
 from backup.applications.base import RecoveryTarget
 from backup.applications.manifest import TableFacts
-from backup.applications.postgres import PostgresApplication, read_manifest
+from backup.applications.postgres import PostgresApplication
 from backup.applications.postgres_connection import Server
 from backup.applications.postgres_counting import Before, Counted, Table
 from backup.applications.postgres_loading import load
+from backup.applications.postgres_recovery import read_manifest
 from backup.errors import ApplicationError, BackupError, RestoreError, SourceError
 from backup.repository import Repository
 from backup.sources.postgres import PostgresSource

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from backup.applications.base import LATEST, RecoveryTarget
-from backup.applications.postgres import read_manifest
-from backup.applications.postgres_recovery import records, start_of
+from backup.applications.postgres_recovery import read_manifest, records, start_of
 from backup.errors import RestoreError
 from backup.repository import Repository
 from backup.storage.base import FileKind
