@@ -36,8 +36,8 @@ class Task(NamedTuple):
     tree: bytes
     drawn: frozenset[int] | None = None
     """Of a sample: positions in the tree that were restored; None for all."""
-    drawn_names: frozenset[bytes] = frozenset()
-    """Of a sample: more that was restored, by name."""
+    big: frozenset[bytes] = frozenset()
+    """Names of files whose content is compared in jobs of their own; of a sample, these were restored, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,21 @@ class CompareFolders:
     """Job: compare these folders. Result: :class:`Compared`."""
 
     folders: tuple[Task, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparePart:
+    """Job: compare a part of a big file's content. Result: :class:`Compared`, without counting the file."""
+
+    path: bytes
+    offset: int
+    size: int
+    blobs: tuple[bytes, ...]
+    is_last: bool = False
+    """Whether the file has to end there."""
+
+
+CompareJob = CompareFolders | ComparePart
 
 
 @dataclass(slots=True)
@@ -83,14 +98,17 @@ class ComparingBench:
         self._target = target
         self._live_paths = tuple(path.rstrip("/") + "/" for path in live_paths)
 
-    def expect(self, job: CompareFolders) -> None:
+    def expect(self, job: CompareJob) -> None:
         """What a folder needs is known when its tree is read."""
 
-    def do(self, job: CompareFolders) -> Compared:
+    def do(self, job: CompareJob) -> Compared:
         """Do one job; differences are in the result."""
         compared = Compared()
-        for task in job.folders:
-            self._compare_folder(task, compared)
+        if isinstance(job, ComparePart):
+            self._compare_part(job, compared)
+        else:
+            for task in job.folders:
+                self._compare_folder(task, compared)
         return compared
 
     def finish(self) -> None:
@@ -103,7 +121,7 @@ class ComparingBench:
         """Nothing is left open."""
 
     def _compare_folder(self, task: Task, compared: Compared) -> None:
-        path, tree, drawn, drawn_names = task
+        path, tree, drawn, big = task
         folder = os.path.join(self._target, as_text(path))
         nodes = parse_tree(self._repository.load_blob(BlobKind.TREE, tree))
         try:
@@ -116,25 +134,43 @@ class ComparingBench:
             return
         try:
             if drawn is not None:
-                nodes = [node for place, node in enumerate(nodes) if place in drawn or node.name in drawn_names]
+                nodes = [node for place, node in enumerate(nodes) if place in drawn or node.name in big]
             extra = {os.fsencode(name) for name in os.listdir(descriptor)} - {node.name for node in nodes}
             if drawn is not None:
                 extra.clear()  # of a sample, folders that hold others of it are there too
             for name in sorted(extra):
                 compared.mismatches.append(_problem(path, name, "it is there and the snapshot does not have it"))
             for node in nodes:
-                self._compare_node(descriptor, path, node, compared)
+                self._compare_node(descriptor, path, node, compared, content=node.name not in big)
         finally:
             os.close(descriptor)
 
-    def _compare_node(self, folder: int, path: bytes, node: Node, compared: Compared) -> None:
+    def _compare_part(self, part: ComparePart, compared: Compared) -> None:
+        try:
+            descriptor = open_path(os.path.join(self._target, as_text(part.path)), _READ)
+        except PermissionError as error:
+            compared.unjudged.append(Problem(as_text(part.path), describe(error)))
+            return
+        except OSError as error:
+            compared.mismatches.append(Problem(as_text(part.path), f"it cannot be read back: {describe(error)}"))
+            return
+        try:
+            differences = list(self._content_difference(descriptor, part.blobs, part.offset, is_last=part.is_last))
+            compared.mismatches += [Problem(as_text(part.path), difference) for difference in differences]
+            compared.bytes += part.size
+        except OSError as error:
+            compared.mismatches.append(Problem(as_text(part.path), f"it cannot be read back: {describe(error)}"))
+        finally:
+            os.close(descriptor)
+
+    def _compare_node(self, folder: int, path: bytes, node: Node, compared: Compared, *, content: bool) -> None:
         compared.entries += 1
         try:
             differences = list(metadata_differences(folder, node))
-            if node.type == "file" and not differences:
+            if node.type == "file" and content and not differences:
                 descriptor = os.open(node.name, _READ | os.O_CLOEXEC, dir_fd=folder)
                 try:
-                    differences += self._content_difference(descriptor, node)
+                    differences += self._content_difference(descriptor, node.content or ())
                 finally:
                     os.close(descriptor)
                 compared.bytes += node.size
@@ -164,7 +200,7 @@ class ComparingBench:
             if not _is_as_saved(os.fstat(descriptor), node):
                 compared.live_changed += 1
                 return
-            differences = list(self._content_difference(descriptor, node))
+            differences = list(self._content_difference(descriptor, node.content or ()))
             if not _is_as_saved(os.fstat(descriptor), node):
                 compared.live_changed += 1
             elif differences:
@@ -177,10 +213,11 @@ class ComparingBench:
         finally:
             os.close(descriptor)
 
-    def _content_difference(self, descriptor: int, node: Node) -> Iterator[str]:
-        """Say where the bytes of an open file first differ from what the blob ids promise."""
-        offset = 0
-        for name in node.content or ():
+    def _content_difference(
+        self, descriptor: int, blobs: Sequence[bytes], offset: int = 0, *, is_last: bool = True
+    ) -> Iterator[str]:
+        """Say where the bytes of an open file, from ``offset`` on, first differ from what the blob ids promise."""
+        for name in blobs:
             location = self._repository.index.lookup(BlobKind.DATA, name)
             if location is None:
                 yield f"blob {name.hex()[:8]} is in no pack that an index names"
@@ -191,7 +228,7 @@ class ComparingBench:
                 yield f"{where} are not blob {name.hex()[:8]} of pack {location.pack[:8]}"
                 return
             offset += length
-        if offset != os.fstat(descriptor).st_size:
+        if is_last and offset != os.fstat(descriptor).st_size:
             yield f"it has {os.fstat(descriptor).st_size} bytes, and its blobs {offset}"
 
 
@@ -220,12 +257,14 @@ def compare_restored(
         breathe(total)
 
     total = Compared()
-    with closing(Crew[CompareFolders](make_bench, workers)) as crew:
-        for job in _jobs(plan, sampled=sampled):
+    with closing(Crew[CompareJob](make_bench, workers)) as crew:
+        for job in _jobs(repository, plan, sampled=sampled):
             crew.submit(job, None)
             collect(block=False)
         while crew.busy:
             collect(block=True)
+    total.mismatches = _one_of_each(total.mismatches)
+    total.unjudged = _one_of_each(total.unjudged)
     for first, other in plan.links:
         status, linked = (os.lstat(os.path.join(os.fsencode(plan.target), path)) for path in (first, other))
         if (status.st_ino, status.st_dev) != (linked.st_ino, linked.st_dev):
@@ -233,9 +272,17 @@ def compare_restored(
     return total
 
 
-def _jobs(plan: RestorePlan, *, sampled: bool) -> Iterator[CompareFolders]:
+def _one_of_each(problems: list[Problem]) -> list[Problem]:
+    """Give one problem of each file: what was told first, by its folder's job if that found any."""
+    first: dict[str, Problem] = {}
+    for problem in problems:
+        first.setdefault(problem.path, problem)
+    return list(first.values())
+
+
+def _jobs(repository: Repository, plan: RestorePlan, *, sampled: bool) -> Iterator[CompareJob]:
     big: dict[bytes, set[bytes]] = {}
-    for path, _ in plan.big_files if sampled else ():
+    for path, _ in plan.big_files:
         above, _, name = path.rpartition(b"/")
         big.setdefault(above, set()).add(name)
     batch: list[Task] = []
@@ -251,6 +298,22 @@ def _jobs(plan: RestorePlan, *, sampled: bool) -> Iterator[CompareFolders]:
             batch, size = [], 0
     if batch:
         yield CompareFolders(tuple(batch))
+    for path, node in plan.big_files:
+        yield from _parts(repository, path, node)
+
+
+def _parts(repository: Repository, path: bytes, node: Node) -> Iterator[ComparePart]:
+    """Divide a file, so that several processes read it."""
+    begin = offset = 0
+    blobs: list[bytes] = []
+    for name in node.content or ():
+        blobs.append(name)
+        location = repository.index.lookup(BlobKind.DATA, name)
+        offset += plain_length(location.length, location.uncompressed_length) if location else 0
+        if offset - begin >= _COMPARE_BYTES:
+            yield ComparePart(path, begin, offset - begin, tuple(blobs))
+            begin, blobs = offset, []
+    yield ComparePart(path, begin, offset - begin, tuple(blobs), is_last=True)
 
 
 def metadata_differences(folder: int, node: Node) -> Iterator[str]:

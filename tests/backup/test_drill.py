@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from backup import restorer
+from backup import restore_plan, restorer
 from backup.archiver import backup
+from backup.drills import comparison
 from backup.drills import drill as drill_module
 from backup.drills.drill import run_drill
 from backup.drills.faults import IN_APPLICATION, MISSING_WAL, NO_SCRATCH, PLANTS
@@ -203,8 +204,13 @@ def test_a_repository_that_is_not_there_fails_the_drill(office: Office) -> None:
     assert office.drill().verdict is Verdict.FAILED
 
 
-@pytest.mark.parametrize("what", ["byte", "mode", "time", "extra", "missing", "link", "attribute"])
-def test_whatever_a_restore_got_wrong_is_seen(office: Office, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("what", ["byte", "shorter", "mode", "time", "extra", "missing", "link", "attribute"])
+def test_whatever_a_restore_got_wrong_is_seen(
+    office: Office, monkeypatch: pytest.MonkeyPatch, what: str, big: bool
+) -> None:
+    monkeypatch.setattr(restore_plan, "BIG_FILE_BYTES", 1 if big else 1 << 40)
+    monkeypatch.setattr(comparison, "_COMPARE_BYTES", 1)
     os.link(office.source / "a", office.source / "linked")
     os.setxattr(office.source / "folder", "user.note", b"x")
     office.clock.advance(minutes=1)
@@ -219,6 +225,8 @@ def test_whatever_a_restore_got_wrong_is_seen(office: Office, monkeypatch: pytes
             flip(target, 99_999)
             target.chmod(status.st_mode)
             os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
+        elif what == "shorter":
+            os.truncate(target, 50_000)
         elif what == "mode":
             target.chmod(0o777)
         elif what == "time":
@@ -242,17 +250,17 @@ def test_whatever_a_restore_got_wrong_is_seen(office: Office, monkeypatch: pytes
     report = office.drill()
     assert report.verdict is Verdict.FAILED
     named = {
-        "byte": "are not blob", "mode": "its mode is 0777", "time": "modification time", "extra": "does not have it",
+        "byte": "are not blob", "shorter": "its size is 50000 instead of",
+        "mode": "its mode is 0777", "time": "modification time", "extra": "does not have it",
         "missing": "it is not there", "link": "no hard link to", "attribute": "attribute user.note differs",
     }  # fmt: skip
     assert any(named[what] in problem.reason for problem in report.problems)
+    assert len({problem.path for problem in report.problems}) == len(report.problems)
 
 
 def test_a_live_file_with_other_bytes_behind_unchanged_times_is_seen(
     office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from backup.drills import comparison
-
     (office.source / "a").write_bytes(b"ALPHA")
     monkeypatch.setattr(comparison, "_is_as_saved", lambda *_: True)  # nobody can set a ctime
     report = office.drill()
