@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from backup.storage.base import Storage
 
 _OPENING = frozenset({
-    "backup", "copy", "diff", "dump", "find", "forget", "ls", "prune", "restore", "snapshots", "verify",
+    "backup", "copy", "diff", "drill", "dump", "find", "forget", "ls", "prune", "restore", "snapshots", "verify",
 })  # fmt: skip
 """Commands that open a repository."""
 _LARGEST_BYTES = 1 << 20
@@ -34,6 +34,8 @@ _CANNOT_BE_GUESSED = (OSError, ValueError, TypeError, AttributeError, LookupErro
 def begin(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     """Begin to derive the key that the command will want, if that can be guessed. Never raises."""
     if not arguments or arguments[0] not in _OPENING or {"--help", "-h", "--detach"} & set(arguments):
+        return
+    if list(arguments[:2]) == ["drill", "log"]:
         return
     try:
         _begin(arguments, environ)

@@ -61,7 +61,7 @@ def test_a_repository_named_by_its_url_needs_no_configuration(place: Path, begun
     assert begun == WANTED
 
 
-@pytest.mark.parametrize("arguments", [[], ["run"], ["config", "check"], ["backup", "--help"], ["backup", "--detach"]])
+@pytest.mark.parametrize("arguments", [[], ["run"], ["config", "check"], ["backup", "--help"], ["drill", "log"]])
 def test_other_commands_derive_nothing(place: Path, begun: list[Request], arguments: list[str]) -> None:
     headstart.begin([*arguments, "--config", str(place / "keepwatch.toml")], {})
     assert begun == []
