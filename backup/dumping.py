@@ -53,15 +53,20 @@ def dump_file(repository: Repository, place: Place, write: Write) -> DumpReport:
     Raises SnapshotMissing when it is no file; CorruptData when a blob is missing or damaged, or when the blobs together
     are not as long as the file was; StorageError; and whatever ``write`` raises.
     """
+    total = 0
+    for content in read_file(repository, place):
+        write(content)
+        total += len(content)
+    return DumpReport(1, total)
+
+
+def read_file(repository: Repository, place: Place) -> Iterator[bytes]:
+    """Give one file's content, blob by blob. Raises as `dump_file` does, before the first when it can be told then."""
     node = place.node
     if node is None or node.type != "file":
         raise SnapshotMissing(f"could not dump {as_text(place.path) or '/'}: it is no file")
     _require_whole(repository, place.path, node)
-    total = 0
-    for content in _contents(repository, node):
-        write(content)
-        total += len(content)
-    return DumpReport(1, total)
+    return _contents(repository, node)
 
 
 def dump_folder(repository: Repository, place: Place, output: IO[bytes]) -> DumpReport:
@@ -196,9 +201,13 @@ def _contents(repository: Repository, node: Node) -> Iterator[bytes]:
 
 
 def _in_order(repository: Repository, names: Sequence[bytes]) -> Iterator[bytes]:
-    contents = dict(repository.load_blobs(BlobKind.DATA, dict.fromkeys(names)))
+    """Give each as soon as it has come; most lie in packs as they do in the file."""
+    coming = repository.load_blobs(BlobKind.DATA, dict.fromkeys(names))
+    here: dict[bytes, bytes] = {}
     for name in names:
-        yield contents[name]
+        while name not in here:
+            found, here[found] = next(coming)
+        yield here[name]
 
 
 class _BlobFile:

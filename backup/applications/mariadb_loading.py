@@ -7,14 +7,17 @@ import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from backup.applications.dump_files import DumpFiles
 from backup.applications.manifest import Manifest
 from backup.applications.mariadb_connection import Server, rows
-from backup.applications.mariadb_server import CLIENT, require_dump
+from backup.applications.mariadb_server import CLIENT
 from backup.applications.private import program
-from backup.errors import RestoreError, SourceError
+from backup.errors import ApplicationError, RestoreError, SourceError
+from backup.sources.mariadb_dump import is_whole
 from backup.sources.streams import output_of
 
-_FEED = 'exec "$0" "--defaults-file=$1" --binary-mode < "$2"'
+_DUMP = "dump.sql"
+_ACCOUNTS = "users.sql"
 
 
 def server_at(place: str) -> Server:
@@ -32,9 +35,13 @@ def server_at(place: str) -> Server:
     return Server(None, url.hostname, url.port or 3306, "", unquote(url.username or ""), unquote(url.password or ""))
 
 
-def load(server: Server, folder: Path, manifest: Manifest) -> list[str]:
-    """Load what lies in ``folder``; gives the databases. Raises RestoreError, ApplicationError."""
-    require_dump(folder)
+def load(server: Server, files: DumpFiles, manifest: Manifest) -> list[str]:
+    """Load what ``files`` hold; gives the databases.
+
+    Raises RestoreError, ApplicationError, and what ``files`` raise.
+    """
+    if not is_whole(files.tail(_DUMP)):
+        raise ApplicationError(f"could not load {_DUMP}: it was cut off")
     databases = [str(name) for name in manifest.details["databases"]]
     try:
         with server.connect() as session:
@@ -46,10 +53,10 @@ def load(server: Server, folder: Path, manifest: Manifest) -> list[str]:
             )
         with tempfile.TemporaryDirectory(prefix="keepwatch-") as place:
             options = server.option_file(Path(place))
-            for path in (folder / "dump.sql", folder / "users.sql"):
-                if path.exists() and path.stat().st_size:
-                    command = ["sh", "-c", _FEED, program(*CLIENT), str(options), str(path)]
-                    for _ in output_of(command, what=f"load {path.name}"):
+            command = [program(*CLIENT), f"--defaults-file={options}", "--binary-mode"]
+            for name in (_DUMP, _ACCOUNTS):
+                if files.has(name):
+                    for _ in output_of(command, fed=files.read(name), what=f"load {name}"):
                         pass
     except SourceError as error:
         raise RestoreError(str(error), hint=error.hint) from None

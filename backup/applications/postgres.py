@@ -21,6 +21,7 @@ from backup.applications import postgres_amcheck as amcheck
 from backup.applications import postgres_counting as counting
 from backup.applications import postgres_recovery as recovery
 from backup.applications.base import Record, RecoveryTarget
+from backup.applications.dump_files import RestoredFiles
 from backup.applications.manifest import Manifest, TableFacts
 from backup.applications.postgres_connection import Server, words_of
 from backup.applications.postgres_loading import load
@@ -114,7 +115,7 @@ class PostgresApplication:
 
     def _load(self, server: Server, folder: Path, manifest: Manifest) -> None:
         try:
-            load(server, folder, manifest, jobs=_jobs())
+            load(server, RestoredFiles(folder), manifest, jobs=_jobs())
         except RestoreError as error:
             raise judged("could not load the dumps", f"error: {error}") from None
 

@@ -4,12 +4,14 @@ A program's output counts only when the program says so: its exit status is judg
 dump that fails half-way is an error in the middle of a file, never a short file.
 """
 
+import fcntl
 import os
 import shutil
 import stat
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -124,19 +126,20 @@ def made_up(mode: int, at: datetime) -> os.stat_result:
 
 
 def output_of(
-    command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str, hint: str = ""
-) -> Iterator[bytes]:
+    command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str, hint: str = "",
+    fed: Iterable[bytes] | None = None,
+) -> Generator[bytes, None, None]:  # fmt: skip
     """Run a program and give its standard output in parts of at most a MiB; its exit status is judged at the end.
 
-    ``environment`` replaces ours. ``what`` says what it does, for the error: ``dump database shop``. Raises SourceError
-    with the last lines of its standard error when it cannot be started, fails, or is killed. When the reader gives up,
-    the program is ended.
+    ``environment`` replaces ours. ``what`` says what it does, for the error: ``dump database shop``. ``fed`` is written
+    to its standard input meanwhile, by a thread. Raises SourceError with the last lines of its standard error when it
+    cannot be started, fails, or is killed, and what ``fed`` raises. When the reader gives up, the program is ended.
     """
     with tempfile.TemporaryFile() as told:
         try:
             program = subprocess.Popen(
-                list(command), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=told, env=environment,
-                bufsize=0, start_new_session=True,
+                list(command), stdin=subprocess.DEVNULL if fed is None else subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=told, env=environment, bufsize=0, start_new_session=True,
             )  # fmt: skip
         except OSError as error:
             raise SourceError(
@@ -144,6 +147,7 @@ def output_of(
                 hint=hint or "is the program installed, and on the PATH of the daemon?",
             ) from None
         assert program.stdout is not None
+        feeder = _Feeder(program, fed) if fed is not None else None
         try:
             while part := program.stdout.read(PART_BYTES):
                 yield part
@@ -151,8 +155,41 @@ def output_of(
         finally:
             program.stdout.close()
             _end(program)
+            if feeder is not None:
+                feeder.join()
+        if feeder is not None and feeder.failure is not None:
+            raise feeder.failure
         if status != 0:
             raise SourceError(f"could not {what}: {_ending(command[0], status)}{_last_words(told)}", hint=hint or "")
+
+
+class _Feeder(threading.Thread):
+    """Writes to a program until it has all, or wants no more."""
+
+    def __init__(self, program: subprocess.Popen[bytes], parts: Iterable[bytes]) -> None:
+        super().__init__(name="feed", daemon=True)
+        assert program.stdin is not None
+        assert program.stdout is not None
+        self.failure: BaseException | None = None
+        self._input = program.stdin
+        self._parts = parts
+        for pipe in (program.stdin, program.stdout):
+            with suppress(OSError, AttributeError):  # Linux has it; a user may have taken too many pages already
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, PART_BYTES)
+        self.start()
+
+    def run(self) -> None:
+        """Write it."""
+        try:
+            with self._input as pipe:
+                for part in self._parts:
+                    rest = memoryview(part)
+                    while rest:
+                        rest = rest[pipe.write(rest) :]
+        except BrokenPipeError:
+            pass  # its exit status says whether it failed or has enough
+        except BaseException as error:  # noqa: BLE001 - raised where the output is read
+            self.failure = error
 
 
 def _end(program: subprocess.Popen[bytes]) -> None:

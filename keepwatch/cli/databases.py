@@ -1,4 +1,4 @@
-"""What ``restore`` does beyond files: brings a database to a moment, or loads dumps into a server that runs."""
+"""What ``restore`` does beyond files: brings a database to a moment and hands it to its server's user."""
 
 import os
 import pwd
@@ -20,7 +20,6 @@ from keepwatch.errors import UsageError
 
 _USERS = {"postgres": "postgres", "mariadb": "mysql", "redis": "redis"}
 """Who owns a server's data on most machines."""
-_INTO_HINT = "choose one of several by --include /MEMBER; base backups are started where they are restored to"
 
 
 def target_of(until: str | None, name: str | None, position: str | None, zone: tzinfo) -> RecoveryTarget:
@@ -114,32 +113,6 @@ def _advice(manifest: Manifest, folder: Path) -> str:
         case "redis":
             return f"start it with: redis-server --dir {folder} (Redis {manifest.version})"
     return f"it is whole: {folder / str(manifest.details.get('file', ''))}"
-
-
-def load_into(opened: Repository, snapshot: Snapshot, place: Path, dsn: str) -> str:
-    """Load dumps restored below ``place`` into the server that ``dsn`` names; gives what was done, for people.
-
-    Raises RestoreError, SourceError, UsageError.
-    """
-    dumps = [
-        saved for saved in databases_in(opened, snapshot)
-        if saved.manifest.kind in ("postgres", "mariadb") and saved.manifest.details.get("method") == "logical"
-        and (place / saved.folder / FILE_NAME).exists()
-    ]  # fmt: skip
-    if len(dumps) != 1:
-        what = f"several dumps ({', '.join(saved.folder for saved in dumps)})" if dumps else "no dumps"
-        raise UsageError(f"snapshot {snapshot.short_id} holds {what} that --into could load", hint=_INTO_HINT)
-    folder, manifest = place / dumps[0].folder, dumps[0].manifest
-    if manifest.kind == "mariadb":
-        from backup.applications import mariadb_loading
-
-        loaded = mariadb_loading.load(mariadb_loading.server_at(dsn), folder, manifest)
-        return f"databases loaded: {', '.join(loaded)}"
-    from backup.applications.postgres_connection import Server
-    from backup.applications.postgres_loading import load
-
-    loaded = load(Server.parse(dsn), folder, manifest, jobs=max(2, os.cpu_count() or 1))
-    return f"databases loaded: {', '.join(loaded)}"
 
 
 def _give_away(folder: Path, name: str) -> None:

@@ -1,6 +1,7 @@
 """The command ``restore``: plan, show on request, execute."""
 
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +17,8 @@ from backup.restorer import RestoreReport, execute_restore
 from backup.tree import as_text
 from config.units import format_duration, format_size
 from config.wording import counted
-from keepwatch.cli.databases import choose_to_reach, load_into, recover, target_of
+from keepwatch.cli.databases import choose_to_reach, recover, target_of
+from keepwatch.cli.loading import dump_in, load_restored, load_saved
 from keepwatch.cli.mounting import mount
 from keepwatch.cli.opening import ChosenRepository, NoLockOption, reading
 from keepwatch.cli.options import DryRunOption, JsonOption, QuietOption, SnapshotArgument
@@ -96,10 +98,12 @@ def restore(
             _show(plan, opened, verbose=verbose, as_json=as_json)
             return 3 if plan.refused else 0
         printer = ProgressPrinter(as_json=as_json, quiet=quiet)
+        if into is not None and target is None:
+            return _load(plan, opened, into, printer, as_json=as_json)
         report = _execute(plan, opened, printer, sparse=sparse, read_next=into is not None)
         advice = ""
         if not report.problems and into is not None:
-            advice = load_into(opened, chosen, place, into)
+            advice = _loaded(load_restored(place, dump_in(opened, plan), into))
         elif not report.problems:
             advice = recover(opened, chosen, place, limit)
     if as_json:
@@ -134,6 +138,26 @@ def _execute(
             )
         finally:
             printer.close()
+
+
+def _load(plan: RestorePlan, opened: Repository, into: str, printer: ProgressPrinter, *, as_json: bool) -> int:
+    """Load a dump without a folder in between."""
+    dump = dump_in(opened, plan)
+    try:
+        report, databases = load_saved(opened, plan.snapshot, dump, into, printer)
+    finally:
+        printer.close()
+    if as_json:
+        print_json(report)
+    else:
+        files, size = counted(report.files, "file"), format_size(report.bytes)
+        print(f"{files}, {size}, loaded in {format_duration(report.took_seconds)}")
+        print(_loaded(databases))
+    return 0
+
+
+def _loaded(databases: Sequence[str]) -> str:
+    return f"databases loaded: {', '.join(databases)}"
 
 
 def _show(plan: RestorePlan, opened: Repository, *, verbose: bool, as_json: bool) -> None:

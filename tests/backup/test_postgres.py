@@ -10,6 +10,7 @@ import pytest
 
 from backup.applications import postgres_counting as counting
 from backup.applications.base import RecoveryTarget
+from backup.applications.dump_files import RestoredFiles
 from backup.applications.manifest import TableFacts
 from backup.applications.postgres import PostgresApplication
 from backup.applications.postgres_connection import Server
@@ -105,10 +106,10 @@ def test_a_dump_loads_into_a_new_server_by_one_call(place: Office, repository: R
     there = place.server.programs
     with private_folder("new") as elsewhere, postgres(elsewhere, programs=there) as other:
         target = Server.parse(other.dsn, programs=there)
-        assert load(target, folder, read_manifest(folder), jobs=2) == ["postgres", "shop"]
+        assert load(target, RestoredFiles(folder), read_manifest(folder), jobs=2) == ["postgres", "shop"]
         assert other.sql(SUMS, "shop") == "t"
         with pytest.raises(RestoreError, match="refused to load database shop"):
-            load(target, folder, read_manifest(folder), jobs=2)
+            load(target, RestoredFiles(folder), read_manifest(folder), jobs=2)
 
 
 def test_no_password_stands_in_a_process_list_a_log_or_an_error(
@@ -216,7 +217,7 @@ def test_dumps_refuse_a_moment_and_a_base_backup_a_running_server(place: Office,
         PostgresApplication(JOB, place.settings()).recover(repository, dumped, RecoveryTarget(moment=now()))
     base = place.restore(repository, place.save(repository).snapshot_id)
     with pytest.raises(RestoreError, match="could not load a base backup"):
-        load(Server.parse(place.server.dsn), base, read_manifest(base), jobs=1)
+        load(Server.parse(place.server.dsn), RestoredFiles(base), read_manifest(base), jobs=1)
 
 
 def test_what_is_no_database_is_said_to_be_none(place: Office, tmp_path: Path) -> None:
