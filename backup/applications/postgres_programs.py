@@ -17,6 +17,8 @@ from backup.errors import RestoreError, SourceError
 from backup.sources.streams import output_of
 
 _PLACES = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
+_WRAPPER = "pg_wrapper"
+"""Debian's, which takes as long as what it starts, and starts no more than what lies in the folders of packages."""
 
 
 def server_program(name: str, major: int, programs: Path | None = None) -> str:
@@ -43,8 +45,11 @@ def installed(name: str, programs: Path | None = None) -> Iterator[tuple[int, st
 
 @cache
 def _major(path: str) -> int:
-    """Tell a program's major version: by its folder, or else by asking it; 0 when it does not say."""
-    for part in reversed(os.path.dirname(os.path.realpath(path)).split(os.sep)):
+    """Tell a program's major version: by its folder, or else by asking it; 0 when it does not say, or is none."""
+    folder, name = os.path.split(os.path.realpath(path))
+    if name == _WRAPPER:
+        return 0
+    for part in reversed(folder.split(os.sep)):
         digits = part.removeprefix("pgsql-").removeprefix("postgresql@").removeprefix("postgresql-")
         if digits.isdigit():
             return int(digits)

@@ -12,6 +12,7 @@ from backup.applications.dump_files import DumpFiles, RestoredFiles
 from backup.applications.manifest import Manifest
 from backup.applications.postgres_connection import Server
 from backup.applications.postgres_loading import load
+from backup.applications.postgres_programs import installed
 from backup.applications.postgres_rows import load_rows
 from backup.applications.postgres_script import Lot, Statement, read_script
 from backup.errors import CorruptData, RestoreError
@@ -215,3 +216,16 @@ def test_a_script_is_understood_wherever_its_parts_end(length: int) -> None:
 def test_a_script_that_ends_early_is_no_whole_one(length: int) -> None:
     with pytest.raises(RestoreError, match="could not read what pg_restore wrote"):
         list(read_script([SCRIPT[:length]]))
+
+
+def test_debians_wrapper_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrapper = tmp_path / "pg_wrapper"
+    wrapper.write_text(f"#!/bin/sh\ntouch {tmp_path}/asked; echo pg_dump 15.1")
+    wrapper.chmod(0o755)
+    (tmp_path / "pg_dump").symlink_to(wrapper)
+    (tmp_path / "psql").write_text(wrapper.read_text())
+    (tmp_path / "psql").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    assert str(tmp_path / "pg_dump") not in {path for _, path in installed("pg_dump")}
+    assert not (tmp_path / "asked").exists()
+    assert (15, str(tmp_path / "psql")) in list(installed("psql")), "a program that is none of a package is asked"
