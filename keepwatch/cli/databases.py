@@ -8,9 +8,7 @@ from pathlib import Path
 
 from backup.applications.base import LATEST, Recovery, RecoveryTarget
 from backup.applications.manifest import FILE_NAME, Manifest
-from backup.applications.redis import RedisApplication
 from backup.applications.saved import SavedDatabase, databases_in, group_in, newest_before
-from backup.applications.sqlite import SqliteApplication
 from backup.applications.together import Goal, goals
 from backup.repository import Repository
 from backup.snapshot import Snapshot
@@ -58,8 +56,12 @@ def recovery_of(saved: SavedDatabase) -> Recovery | None:
 
             return MariaDbApplication(saved.log)
         case "sqlite":
+            from backup.applications.sqlite import SqliteApplication
+
             return SqliteApplication()
         case "redis":
+            from backup.applications.redis import RedisApplication  # brings psutil
+
             return RedisApplication()
     return None
 
