@@ -121,14 +121,14 @@ class PostgresSource(StreamSource):
         taken_at = self.clock()
         counts = standby is False and self.settings.count_rows  # a standby's statistics say nothing of what it replays
         counted = {name: counting.after(session) for name, session in sessions.items()} if counts else {}
+        later = {name: before.tables for name, before in earlier.items()}
         if counts and not (quiet and _quiet(first) == quiet):
-            self.pause(STATISTICS_SECONDS)
+            self.pause(STATISTICS_SECONDS)  # of what nobody wrote they would tell late what was written before
+            later = {name: counting.tables_of(session) for name, session in sessions.items()}
         facts = {
             f"{name}.{table}": bound
-            for name, session in sessions.items()
-            for table, bound in counting.bounds(
-                earlier[name], counted.get(name), counting.tables_of(session) if counts else earlier[name].tables
-            ).items()
+            for name in sessions
+            for table, bound in counting.bounds(earlier[name], counted.get(name), later[name]).items()
         }
         listed = increment.manifest_of(base.manifest) if increment else base.manifest
         yield file(f"/{self.name}/data/backup_manifest", [listed], at=began_at)
