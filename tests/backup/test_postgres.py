@@ -4,6 +4,7 @@ import dataclasses
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from backup.applications.postgres_connection import Server
 from backup.applications.postgres_counting import Before, Counted, Table
 from backup.applications.postgres_loading import load
 from backup.applications.postgres_recovery import read_manifest
+from backup.archiver import backup
 from backup.errors import ApplicationError, BackupError, RestoreError, SourceError
 from backup.repository import Repository
 from backup.sources.postgres import PostgresSource
@@ -70,6 +72,29 @@ def test_a_second_base_backup_stores_little_more_than_the_pages_that_changed(
     wal = 16 << 20  # each has the segment it was taken in
     assert second.bytes_added - wal < (first.bytes_added - wal) / 10
     assert second.bytes_processed - wal > 20 << 20
+
+
+def test_where_nobody_writes_late_statistics_widen_no_bounds(place: Office, repository: Repository) -> None:
+    place.server.sql("create table books.late (n int)", "shop")
+    with Server.from_settings(place.settings()).connect("shop") as writer:
+        moments = iter(range(9))
+
+        def late() -> datetime:
+            """Insert when the run begins; tell the statistics once they were asked for the first time."""
+            if next(moments) == 0:
+                for number in range(500):  # a session tells them at once only after a second
+                    writer.execute("insert into books.late values (%s)", (number,))
+            elif writer.info.server_version >= 150000:
+                writer.execute("select pg_stat_force_next_flush()")
+            return now()
+
+        try:
+            source = PostgresSource(JOB, late, place.settings(), lambda _: pytest.fail("somebody wrote"))
+            report = backup(repository, source, job=JOB, host="erp-1", clock=now, full=True)
+            facts = read_manifest(place.restore(repository, report.snapshot_id)).tables["shop.books.late"]
+        finally:
+            place.server.sql("drop table books.late", "shop")
+    assert (facts.rows_min, facts.rows_max) == (500, 500)
 
 
 def test_tablespaces_come_back_beside_the_data(place: Office, repository: Repository) -> None:
